@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -51,8 +51,8 @@ from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
 from service.gateway.model_names import ModelNames
 from service.gateway.openapi import openapi_document
+from service.gateway.pages import gateway_pages
 from service.gateway.parsing.bodies import BodyParser
-from service.gateway.playground.page import playground_page
 from service.gateway.processes import part_of, until_ready
 from service.gateway.request_reading import RequestReader
 from service.gateway.rerank import Reranker
@@ -62,7 +62,6 @@ from service.gateway.scoring import Scoring
 from service.gateway.settings import GatewaySettings
 from service.gateway.single_flight import SingleFlight
 from service.gateway.stream.endpoint import RerankStream
-from service.gateway.swagger.page import swagger_page
 from service.interpreter import keep_all
 from service.observability.logs import log
 from service.web.asgi import add_common_routes, new_app
@@ -84,12 +83,10 @@ def create_gateway(
     lifespan of an embedded worker. Quotas are counted in `buckets`, which its processes share.
     Raises `CascadesUnusable`, and `KeysUnusable` where required API keys cannot be read.
     """
-    limits = settings.limits()
     secret = cache_secret(settings)
-
     authenticator = Authenticator(plain=_plain(settings.api_keys), file=settings.api_keys_file)
     pool = _worker_pool(settings, workers)
-    images = open_images(settings, limits, secret)
+    images = open_images(settings, settings.limits(), secret)
     media = _media(settings, fetcher, images)
     redis_tiers = open_redis_tiers(settings, secret)
     cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *redis_tiers])
@@ -118,8 +115,7 @@ def create_gateway(
 
     tasks = [media.warm_up, authenticator.monitor, *(tier.warm_up for tier in redis_tiers)]
     tasks += [cascades.watch, partial(comparisons.run, cascading)]
-    wait = partial(until_ready, pool.ready, settings)
-    lifespan = _lifespan(pool, tasks, redis_tiers, images, beside or nullcontext(), wait)
+    lifespan = _lifespan(settings, pool, tasks, redis_tiers, images, beside or nullcontext())
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
     add_reranking(app.router, endpoint, authenticator)
     app.include_router(
@@ -128,10 +124,10 @@ def create_gateway(
             stream,
             served,
             names,
-            limits,
+            settings.limits(),
             images=put_images,
             metrics_public=settings.metrics_public,
-            pages=[playground_page(), swagger_page()] if settings.pages else [],
+            pages=gateway_pages() if settings.pages else [],
         )
     )
     add_common_routes(
@@ -214,12 +210,12 @@ def _endpoints(
 
 
 def _lifespan(
+    settings: GatewaySettings,
     pool: WorkerPool,
     tasks: Sequence[Callable[[], Coroutine[Any, Any, object]]],
     redis_tiers: Sequence[RedisTier],
     images: ImageStore | None,
     beside: AbstractAsyncContextManager[Any],
-    until_served: Callable[[], Awaitable[None]],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The lifespan of the app: its background `tasks` run while the context lasts."""
     storing = images.running() if images else nullcontext()
@@ -232,7 +228,7 @@ def _lifespan(
                 started.add_done_callback(_log_failure)
             keep_all()
             try:
-                await until_served()
+                await until_ready(pool.ready, settings)
                 yield
                 for tier in redis_tiers:
                     await tier.close()

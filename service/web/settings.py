@@ -93,8 +93,8 @@ class BrowserSettings(BaseModel):
     pages: bool = Field(
         True,
         description=(
-            "Serve the pages for browsers, /docs and /playground; they, and /openapi.json, need no "
-            "key. Otherwise they are not there, and /openapi.json needs one."
+            "Serve the pages for browsers, /docs, /playground and /runbook; they, and "
+            "/openapi.json, need no key. Otherwise they are not there, and /openapi.json needs one."
         ),
     )
 

@@ -70,7 +70,7 @@ def test_the_rules_and_dashboards_are_those_of_the_repository(tmp_path: Path) ->
         each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "PrometheusRule"
     }
     files = {
-        f"rerank-{path.stem}": yaml.safe_load(path.read_text())
+        f"rerank-{path.stem}": yaml.safe_load(path.read_text().replace(*LINKED))
         for path in (ROOT / "deploy/alerts").glob("*.yaml")
     }
     assert rules == files
@@ -107,22 +107,40 @@ def alerts_of(given: Values) -> dict[str, dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["https://wiki.example.com/runbook", "http://10.0.0.1:8080/gmr/docs/runbook.md?version=3"],
-)
-def test_alerts_link_to_the_page_that_the_operator_names(url: str) -> None:
-    plain = alerts_of(FEATURES["monitoring"])
-    linked = alerts_of(
-        merged(FEATURES["monitoring"], {"monitoring": {"rules": {"runbookUrl": url}}})
-    )
-    assert all(said["runbook"] == f"docs/runbook.md#{name.lower()}" for name, said in plain.items())
-    assert all("runbook_url" not in said for said in plain.values()), (
-        "a link that leads nowhere is none"
-    )
+LINKED = ("runbook: docs/runbook.md#", "runbook_url: http://rerank.search.svc/runbook#")
+HOST = {"hosts": ["rerank.example.com"], "tlsSecret": "tls", "path": "/search"}
+LINKS: dict[str, Values] = {
+    "http://rerank.search.svc/runbook": {},
+    "http://rerank.search.svc:8000/runbook": {"service": {"port": 8000}},
+    "https://rerank.example.com/search/runbook": {"ingress": {"enabled": True} | HOST},
+    "https://wiki.example.com/runbook": {
+        "ingress": {"enabled": True} | HOST,
+        "monitoring": {"rules": {"runbookUrl": "https://wiki.example.com/runbook"}},
+    },
+    "http://10.0.0.1:8080/gmr/docs/runbook.md?version=3": {
+        "gateway": {"settings": {"RERANK_PAGES": False}},
+        "monitoring": {
+            "rules": {"runbookUrl": "http://10.0.0.1:8080/gmr/docs/runbook.md?version=3"}
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("url", LINKS)
+def test_alerts_link_to_the_gateways_page_or_to_the_one_that_the_operator_names(url: str) -> None:
+    linked = alerts_of(merged(FEATURES["monitoring"], LINKS[url]))
+    assert linked
     assert {name: said.get("runbook_url") for name, said in linked.items()} == {
-        name: f"{url}#{name.lower()}" for name in plain
+        name: f"{url}#{name.lower()}" for name in linked
     }
+
+
+def test_without_pages_and_without_a_url_alerts_have_no_link() -> None:
+    """A link that leads nowhere is none."""
+    without = {"gateway": {"settings": {"RERANK_PAGES": False}}}
+    plain = alerts_of(merged(FEATURES["monitoring"], without))
+    assert all(said["runbook"] == f"docs/runbook.md#{name.lower()}" for name, said in plain.items())
+    assert all("runbook_url" not in said for said in plain.values())
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,20 @@ track: {{ . }}
 {{ .own.serviceAccount.name | default (ternary (include "rerank.name" (dict "root" .root "part" .part "track" "stable")) "default" .own.serviceAccount.create) }}
 {{- end }}
 
+{{/* The service's URL in the cluster. */}}
+{{- define "rerank.inside" -}}
+http://{{ include "rerank.fullname" . }}.{{ .Release.Namespace }}.svc{{ if ne (int .Values.service.port) 80 }}:{{ .Values.service.port }}{{ end }}
+{{- end }}
+
+{{/* Its first URL outside of the cluster: that of the Ingress, or of the HTTPRoute, whose Gateway has the certificate. Empty without both. */}}
+{{- define "rerank.outside" -}}
+{{- if and .Values.ingress.enabled .Values.ingress.hosts -}}
+{{ ternary "https" "http" (ne .Values.ingress.tlsSecret "") }}://{{ first .Values.ingress.hosts }}{{ .Values.ingress.path | trimSuffix "/" }}
+{{- else if and .Values.httpRoute.enabled .Values.httpRoute.hostnames -}}
+https://{{ first .Values.httpRoute.hostnames }}
+{{- end -}}
+{{- end }}
+
 {{/* What the chart keeps its own secrets under. */}}
 {{- define "rerank.secret" -}}
 {{ include "rerank.fullname" . }}-secrets

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from model_store.training.config import SHIPPED_CONFIGS, TrainConfig, TrainingError, load_config
-from model_store.training.methods import load_run
 from model_store.training.config_files import MAX_CONFIG_BYTES
+from model_store.training.methods import load_run
 
 LEAST = {"model": "gmr-tiny", "output": "run", "data": {"train": "train.jsonl"}}
 

@@ -1,9 +1,7 @@
-"""Fixtures of both engines: vLLM's configuration of folders, without weights."""
+"""Fixtures of both engines: vLLM in one process, for folders of all kinds."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -11,44 +9,32 @@ from typing import Any
 
 import pytest
 
-from tests.worker.engines.vllm.engine_worker import environment, python
+from tests.worker.engines.vllm.one_process import Answer, WorkerInProcess, one_process, worker_of
 
-PROGRAM = "tests.worker.engines.vllm.configuring_program"
 Configure = Callable[[Path], dict[str, Any]]
+Serve = Callable[..., WorkerInProcess]
 
 
 @pytest.fixture(scope="session")
-def vllm_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configure]:
-    """A folder's configuration in vLLM; one process answers for all folders."""
-    log = tmp_path_factory.mktemp("configurations") / "log"
-    with (
-        log.open("w", encoding="utf-8") as errors,
-        subprocess.Popen(
-            [python(), "-m", PROGRAM],
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
-    ):
-        asked, answered = process.stdin, process.stdout
-        assert asked
-        assert answered
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answer]:
+    """A process with vLLM, which answers for all folders."""
+    with one_process(tmp_path_factory.mktemp("vllm")) as answer:
+        yield answer
 
-        @cache
-        def answer(folder: Path) -> str:
-            asked.write(f"{folder}\n")
-            asked.flush()
-            for line in answered:
-                if line.startswith("{"):
-                    return line
-            raise AssertionError(f"{folder}: {log.read_text(encoding='utf-8')[-4000:]}")
 
-        def configuration(folder: Path) -> dict[str, Any]:
-            found: dict[str, Any] = json.loads(answer(folder))
-            assert "failed" not in found, found["failed"]
-            return found
+@pytest.fixture(scope="session")
+def vllm_configuration(vllm: Answer) -> Configure:
+    """A folder's configuration in vLLM, without weights."""
 
-        yield configuration
-        process.terminate()
+    found = cache(lambda folder: vllm(folder=str(folder)))
+    return lambda folder: dict(found(folder))
+
+
+@pytest.fixture(scope="session")
+def vllm_worker(vllm: Answer) -> Serve:
+    """A worker of a folder on vLLM, in whose place the next one is started."""
+
+    def serve(model: Path, **arguments: str) -> WorkerInProcess:
+        return worker_of(vllm, model, **arguments)
+
+    return serve

@@ -32,7 +32,7 @@ from tests.chat_rerankers import (
 from tests.conftest import CALM
 from tests.processes import Gmr
 from tests.worker.calls import as_call, verdicts
-from tests.worker.engines.vllm.engine_worker import engine_worker
+from tests.worker.engines.conftest import Serve
 
 TOLERANCE, BETWEEN_ENGINES = 1e-4, 1e-3
 CELLS = ("T-T", "I-T", "T-I", "I-I", "IT-IT")
@@ -170,14 +170,12 @@ async def test_torch_scores_texts_by_a_head_as_predict_does(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-async def test_vllm_scores_images_and_texts_as_predict_does(images: Path, tmp_path: Path) -> None:
-    with engine_worker(tmp_path, "--model", str(images)) as worker:
-        (info,) = await worker.served()
-        assert info.family == "sentence-transformers"
-        for query, documents, call in calls(info):
-            raw, _ = theirs(images, "", query, documents)
-            expect_close(await worker.ask(of_model(call, info)), raw, BETWEEN_ENGINES)
-        await worker.client.aclose()
+def test_vllm_scores_images_and_texts_as_predict_does(images: Path, vllm_worker: Serve) -> None:
+    worker = vllm_worker(images)
+    assert worker.info.family == "sentence-transformers"
+    for query, documents, call in calls(worker.info):
+        raw, _ = theirs(images, "", query, documents)
+        expect_close(worker.ask(of_model(call, worker.info)), raw, BETWEEN_ENGINES)
 
 
 @pytest.mark.slow

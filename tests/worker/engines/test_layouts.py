@@ -28,8 +28,7 @@ from service.worker.golden_check import golden_drift
 from tests.conftest import TINY
 from tests.layouts import Layout, write_layout
 from tests.worker.calls import as_call
-from tests.worker.engines.conftest import Configure
-from tests.worker.engines.vllm.engine_worker import engine_worker
+from tests.worker.engines.conftest import Configure, Serve
 
 LAYOUTS: dict[str, Layout] = {
     "a hub's of 2025": Layout("flat", "top", "mrope", sharded=True, template="json"),
@@ -144,24 +143,17 @@ def test_vllm_takes_it_for_the_same_network(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
-async def test_an_engine_gives_its_logits(
-    folders: dict[str, Path], name: str, tmp_path: Path
+def test_an_engine_gives_its_logits(
+    folders: dict[str, Path], name: str, vllm_worker: Serve
 ) -> None:
     layout = ENGINES[name]
-    with engine_worker(tmp_path, "--model", str(folders[name])) as worker:
-        (info,) = await worker.served()
-        differences = []
-        for pair in expected_pairs(layout):
-            sides = [tuple(map(picture_or_text, side)) for side in (pair.query, pair.document)]
-            call = structs.replace(
-                as_call(pair.instruction, sides[0], [sides[1]]), model=info.model
-            )
-            (scored,) = await worker.ask(call)
-            assert isinstance(scored, Scored)
-            differences.append(abs(scored.logit - pair.logit))
-
-        assert max(differences) < TOLERANCE[layout.dtype] * layout.factor
-        assert info.golden_pairs == 0
-        await worker.client.aclose()
-
-    assert "no golden pairs: start-up check skipped" in worker.log.read_text(encoding="utf-8")
+    worker = vllm_worker(folders[name])
+    assert worker.info.golden_pairs == 0
+    differences = []
+    for pair in expected_pairs(layout):
+        sides = [tuple(map(picture_or_text, side)) for side in (pair.query, pair.document)]
+        call = as_call(pair.instruction, sides[0], [sides[1]])
+        (scored,) = worker.ask(structs.replace(call, model=worker.info.model))
+        assert isinstance(scored, Scored)
+        differences.append(abs(scored.logit - pair.logit))
+    assert max(differences) < TOLERANCE[layout.dtype] * layout.factor

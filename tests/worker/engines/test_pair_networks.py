@@ -24,7 +24,7 @@ from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import check_golden
 from tests.pair_networks import DOCUMENTS, KINDS, QUERY, write_pair_network
 from tests.worker.calls import verdicts
-from tests.worker.engines.vllm.scores import scores_of_vllm
+from tests.worker.engines.conftest import Serve
 
 IN_VLLM = ("Bert", "XLMRoberta", "ModernBert", "Qwen3")
 COMPANY = tuple(f"{document} {number}" for number in range(9) for document in DOCUMENTS[::2])
@@ -45,9 +45,12 @@ def expected(folder: Path, documents: Sequence[str]) -> list[float]:
     return found
 
 
+def call_of(documents: Sequence[str], model: str = "m") -> ScoreCall:
+    return ScoreCall(model, None, [QUERY], [[text] for text in documents], [], truncate=True)
+
+
 async def scores(engine: TorchEngine, documents: Sequence[str]) -> list[float]:
-    call = ScoreCall("m", None, [QUERY], [[text] for text in documents], [], truncate=True)
-    found = await verdicts(engine, call)
+    found = await verdicts(engine, call_of(documents))
     return [pair.logit for pair in found if isinstance(pair, Scored)]
 
 
@@ -180,19 +183,12 @@ async def test_golden_pairs_of_a_foreign_folder_gate_its_start(tmp_path: Path, k
     assert drift < 1e-4
 
 
-@pytest.fixture(scope="module")
-def by_vllm(
-    folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[str, list[float]]:
-    pairs = [["", QUERY, document] for document in DOCUMENTS]
-    task = {str(folders[kind]): pairs for kind in IN_VLLM}
-    return scores_of_vllm(tmp_path_factory.mktemp("vllm"), task)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", IN_VLLM)
 def test_vllm_scores_as_sentence_transformers_does(
-    folders: Mapping[str, Path], by_vllm: Mapping[str, list[float]], kind: str
+    folders: Mapping[str, Path], vllm_worker: Serve, kind: str
 ) -> None:
-    found = by_vllm[str(folders[kind])]
-    assert found == pytest.approx(expected(folders[kind], DOCUMENTS), abs=1e-3)
+    worker = vllm_worker(folders[kind])
+    found = worker.ask(call_of(DOCUMENTS, worker.info.model))
+    logits = [pair.logit for pair in found if isinstance(pair, Scored)]
+    assert logits == pytest.approx(expected(folders[kind], DOCUMENTS), abs=1e-3)

@@ -26,7 +26,9 @@ from tests.qwen2_vl import (
     write_qwen2_vl,
 )
 from tests.worker.calls import verdicts
-from tests.worker.engines.vllm.engine_worker import EngineWorker, Pair, engine_worker
+from tests.worker.engines.conftest import Serve
+from tests.worker.engines.vllm.engine_worker import Pair
+from tests.worker.engines.vllm.one_process import WorkerInProcess
 from tests.worker.serving import ready_worker
 
 DOCUMENTS: list[Side] = [side(kind, seed) for seed in (2, 3) for kind in SIDES]
@@ -203,14 +205,10 @@ async def test_golden_pairs_by_transformers_are_reproduced(
     assert info["golden_pairs"] == 9
 
 
-async def asked(worker: EngineWorker, folder: Path) -> list[list[float]]:
+def asked(worker: WorkerInProcess) -> list[list[float]]:
     """A worker's scores of all pairs, asked for twice: the second time from its prefix cache."""
-    first, second = [], []
-    for found in (first, second):
-        for query in queries():
-            found.append(logits(await worker.ask(call_of(query, model=folder.name))))
-    await worker.client.aclose()
-
+    calls = [call_of(query, model=worker.info.model) for query in queries()]
+    first, second = ([logits(found) for found in worker.ask_all(calls)] for _ in range(2))
     for row, again in zip(first, second, strict=True):
         assert again == pytest.approx(row, abs=EXACT)
     return first
@@ -218,12 +216,10 @@ async def asked(worker: EngineWorker, folder: Path) -> list[list[float]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["jina", "mono"])
-async def test_vllm_scores_as_the_authors_do(
-    family: str, request: pytest.FixtureRequest, tmp_path: Path
+def test_vllm_scores_as_the_authors_do(
+    family: str, request: pytest.FixtureRequest, vllm_worker: Serve
 ) -> None:
     """vLLM itself would subtract 2.65 from each score of jina-reranker-m0."""
     folder: Path = request.getfixturevalue(family)
     expected: list[list[float]] = request.getfixturevalue(f"expected_of_{family}")
-    with engine_worker(tmp_path, "--model", str(folder)) as worker:
-        found = await asked(worker, folder)
-    expect_close(found, expected, ACROSS_ENGINES)
+    expect_close(asked(vllm_worker(folder)), expected, ACROSS_ENGINES)

@@ -31,7 +31,8 @@ from tests.qwen3_vl import (
     write_qwen3_vl,
 )
 from tests.worker.calls import verdicts
-from tests.worker.engines.vllm.engine_worker import Pair, engine_worker
+from tests.worker.engines.conftest import Serve
+from tests.worker.engines.vllm.engine_worker import Pair
 
 EXACT = 1e-4
 ENGINES = 1e-3
@@ -203,24 +204,22 @@ def pixels(side: Side) -> GoldenSide:
 
 
 SMALL_STEPS = {
-    "RERANK_ENGINE_MAX_NUM_BATCHED_TOKENS": "128",
-    "RERANK_ENGINE_MM_PROCESSOR_CACHE_GB": "0.0001",
+    "max_num_batched_tokens": "128",
+    "mm_processor_cache_gb": "0.0001",
 }
 """Images are computed in pieces, and the engine holds about sixty tokens' embeddings."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["tied"], indirect=True)
-async def test_vllm_scores_as_the_authors_code_does(model: Model, tmp_path: Path) -> None:
+def test_vllm_scores_as_the_authors_code_does(model: Model, vllm_worker: Serve) -> None:
     """The worker itself scores golden pairs of all cells when it starts."""
     publish(model)
-    with engine_worker(tmp_path, "--model", str(model.folder), **SMALL_STEPS) as worker:
-        (info,) = await worker.served()
-        assert info.golden_pairs == len(CELLS)
-        assert info.images == model.info.images
+    worker = vllm_worker(model.folder, **SMALL_STEPS)
+    assert worker.info.golden_pairs == len(CELLS)
+    assert worker.info.images == model.info.images
 
-        documents = [*SEVERAL, (picture(9, 416, 448),), ("before", picture(8, 448, 416), "after")]
-        call = structs.replace(call_of(SEVERAL_QUERY, documents), model=info.model)
-        found = [logit_of(pair) for pair in await worker.ask(call)]
-        assert found == pytest.approx(model.wanted(SEVERAL_QUERY, documents), abs=ENGINES)
-        await worker.client.aclose()
+    documents = [*SEVERAL, (picture(9, 416, 448),), ("before", picture(8, 448, 416), "after")]
+    call = structs.replace(call_of(SEVERAL_QUERY, documents), model=worker.info.model)
+    found = [logit_of(pair) for pair in worker.ask(call)]
+    assert found == pytest.approx(model.wanted(SEVERAL_QUERY, documents), abs=ENGINES)

@@ -24,7 +24,7 @@ from service.worker.engines.torch.engine import TorchEngine
 from tests.conftest import TINY
 from tests.qwen3 import INSTRUCTION, AuthorsCode, write_qwen3
 from tests.worker.calls import as_call, verdicts
-from tests.worker.engines.vllm.engine_worker import engine_worker
+from tests.worker.engines.conftest import Serve
 
 QUERY = "how do I sort a list"
 DOCUMENTS = [
@@ -162,12 +162,11 @@ async def test_torch_reads_a_single_label(single_label: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_vllm_reads_a_single_label(single_label: Path, tmp_path: Path) -> None:
-    with engine_worker(tmp_path, "--model", str(single_label)) as worker:
-        (info,) = await worker.served()
-        assert info.read_out == "yes"
-        assert info.golden_pairs == len(read_golden(single_label)) > 0
-        await worker.client.aclose()
+def test_vllm_reads_a_single_label(single_label: Path, vllm_worker: Serve) -> None:
+    """A worker is ready once its golden pairs came out."""
+    info = vllm_worker(single_label).info
+    assert info.read_out == "yes"
+    assert info.golden_pairs == len(read_golden(single_label)) > 0
 
 
 def test_a_checkpoint_of_text_refuses_pixel_bounds(qwen3: Path, tmp_path: Path) -> None:

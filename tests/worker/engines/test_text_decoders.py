@@ -14,7 +14,7 @@ from service.wire import ScoreCall, Scored, WorkerInfo
 from service.worker.engines.torch.engine import TorchEngine
 from tests.text_decoders import RERANKERS, AuthorsScorer, convert, write_reranker
 from tests.worker.calls import verdicts
-from tests.worker.engines.vllm.scores import scores_of_vllm
+from tests.worker.engines.conftest import Serve
 
 INSTRUCTIONS = ("", "Find the passage that answers.")
 QUERY = "how do I sort a list?"
@@ -88,21 +88,16 @@ async def test_a_conversion_for_classifiers_has_the_same_prompt_and_scores(
     assert logits == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.fixture(scope="module")
-def by_vllm(
-    folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[str, list[float]]:
-    """vLLM's raw score of each document with the second instruction, by folder."""
-    pairs = [[INSTRUCTIONS[1], QUERY, document] for document in DOCUMENTS]
-    task = {str(folder): pairs for folder in folders.values()}
-    return scores_of_vllm(tmp_path_factory.mktemp("vllm"), task)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("family", RERANKERS)
 def test_vllm_gives_the_authors_scores(
-    folders: Mapping[str, Path], by_vllm: Mapping[str, list[float]], family: str
+    folders: Mapping[str, Path], vllm_worker: Serve, family: str
 ) -> None:
+    worker = vllm_worker(folders[family])
+    expect_described(worker.info, family)
     authors = AuthorsScorer(folders[family], family)
-    expected = authors.scores(INSTRUCTIONS[1], QUERY, DOCUMENTS)
-    assert by_vllm[str(folders[family])] == pytest.approx(expected, abs=1e-3)
+    calls = [call_of(worker.info.model, instruction) for instruction in INSTRUCTIONS]
+    for instruction, found in zip(INSTRUCTIONS, worker.ask_all(calls), strict=True):
+        logits = [pair.logit for pair in found if isinstance(pair, Scored)]
+        expected = authors.scores(instruction, QUERY, DOCUMENTS)
+        assert logits == pytest.approx(expected, abs=1e-3)

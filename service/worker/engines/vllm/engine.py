@@ -44,7 +44,7 @@ from service.worker.engines.vllm.window import Window
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from service.worker.engines.vllm.runtime import VllmRuntime
+    from service.worker.engines.vllm.runtime import MakeLlm, VllmRuntime
 
 _WINDOW_STEPS = 3
 """Engine steps' worth of tokens that are inside the engine at once: enough that it never waits for
@@ -70,7 +70,7 @@ class VllmEngine:
     `arguments` are engine arguments of vLLM by name. After `stall_seconds` of work without progress
     the engine reports that it is not healthy. `max_completion_tokens` bounds a score that is
     written as text; None: the read-out's bound. `find_version` gives the version of an installed
-    distribution.
+    distribution, and `make_llm` starts vLLM where that is not to have processes of its own.
     """
 
     def __init__(
@@ -80,11 +80,13 @@ class VllmEngine:
         stall_seconds: float = 60,
         max_completion_tokens: int | None = None,
         find_version: FindVersion = version,
+        make_llm: MakeLlm | None = None,
     ) -> None:
         self._arguments = arguments
         self._stall_seconds = stall_seconds
         self._max_completion_tokens = max_completion_tokens
         self._find_version = find_version
+        self._make_llm = make_llm
         threads = min(_RENDERING_THREADS, cores())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prompts")
         self._loading: Future[VllmRuntime] | None = None
@@ -170,7 +172,7 @@ class VllmEngine:
         from service.worker.engines.vllm.runtime import VllmRuntime
 
         bound = completion_bound(checkpoint, self._max_completion_tokens)
-        return VllmRuntime(checkpoint, adapters, self._arguments, bound)
+        return VllmRuntime(checkpoint, adapters, self._arguments, bound, self._make_llm)
 
     async def _feed(self, call: ScoreCall, report: Report, begin: Begin) -> None:
         """Send the engine one pair after another, as the window has room."""

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +44,9 @@ from service.worker.engines.vllm.writing import Writing
 _POLL_SECONDS = 0.5
 _REASON_CHARS = 200
 
+MakeLlm = Callable[..., AsyncLLM]
+"""An engine of vLLM's engine arguments and its `stat_loggers`, as `AsyncLLM.from_engine_args`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -57,6 +60,7 @@ class VllmRuntime:
     """A running engine. Construction blocks for as long as loading takes; raises `CannotLoad`.
 
     `max_completion_tokens` bounds a score that is written as text; it is 0 for any other.
+    `make_llm` starts vLLM; by default it has processes of its own.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class VllmRuntime:
         adapters: Sequence[Adapter],
         arguments: Mapping[str, str],
         max_completion_tokens: int = 0,
+        make_llm: MakeLlm | None = None,
     ) -> None:
         on_cpu = bool(current_platform.is_cpu())
         prepare_environment(on_cpu=on_cpu)
@@ -87,7 +92,7 @@ class VllmRuntime:
                 checkpoint, _kv_bytes(read), read.mm_processor_cache_gb, memory_bytes()
             )
         chosen = {name: getattr(read, name) for name in arguments}
-        self._llm = _start(checkpoint, read)
+        self._llm = _start(checkpoint, read, make_llm or AsyncLLM.from_engine_args)
         config = self._llm.vllm_config
         for difference in overruled(chosen, config):
             log(difference.sentence(), logging.WARNING)
@@ -247,11 +252,11 @@ def _kv_bytes(arguments: Any) -> float:
     return float(each * devices + offloaded * 2**30)
 
 
-def _start(checkpoint: Checkpoint, arguments: Any) -> AsyncLLM:
+def _start(checkpoint: Checkpoint, arguments: Any, make_llm: MakeLlm) -> AsyncLLM:
     """Start vLLM with its engine arguments; raises `CannotLoad`."""
     stat_loggers = None if arguments.disable_log_stats else [StepStats]
     try:
-        return AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers)
+        return make_llm(arguments, stat_loggers=stat_loggers)
     except CannotLoad:
         raise
     except Exception as error:  # vLLM documents no closed set

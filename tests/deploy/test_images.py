@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ CONFINED = (
     "--no-healthcheck",
 )
 GATEWAY_BYTES = 250 * 10**6
+SCRATCH = "--tmpfs=/tmp:exec,size=4g,mode=1777"
+"""vLLM compiles into it, and loads what it has compiled."""
+VLLM_OPTIONS = ("--memory=10g", "--shm-size=1g", SCRATCH)
+IN_CONTAINERS = [("worker_image", ["--memory=4g"]), ("vllm_image", VLLM_OPTIONS)]
 BODY = {
     "query": "how do I sort a list",
     "documents": ["Close the file.", "Sort the list in place.", "A circle is a round shape."],
@@ -71,14 +75,18 @@ def test_names_that_a_dockerfile_imports_exist() -> None:
 
 @contextmanager
 def container(
-    engine: Engine, image: str, *arguments: str, port: int = 8000
+    engine: Engine,
+    image: str,
+    *arguments: str,
+    port: int = 8000,
+    options: Sequence[str] = ("--memory=4g",),
 ) -> Iterator[tuple[str, str]]:
     """A confined container of an image, published on loopback; its name and its URL."""
     free = free_port()
     name = f"gmr-test-{free}"
     publish = f"--publish=127.0.0.1:{free}:{port}"
     engine.podman(
-        "run", "--detach", f"--name={name}", publish, "--memory=4g", *CONFINED, image, *arguments
+        "run", "--detach", f"--name={name}", publish, *options, *CONFINED, image, *arguments
     )
     try:
         yield name, f"http://127.0.0.1:{free}"
@@ -170,10 +178,17 @@ def test_a_gateways_container_is_alive_before_it_is_ready_and_ends_when_told(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("image", "options"), IN_CONTAINERS, ids=["torch", "vllm"])
 def test_a_confined_container_scores_as_this_machine_does(
-    engine: Engine, worker_image: str, rerank: Rerank
+    engine: Engine,
+    image: str,
+    options: Sequence[str],
+    rerank: Rerank,
+    request: pytest.FixtureRequest,
 ) -> None:
-    with container(engine, worker_image, "serve", "--host", "0.0.0.0", "--insecure") as (name, url):
+    built = request.getfixturevalue(image)
+    serve = ("serve", "--host", "0.0.0.0", "--insecure")
+    with container(engine, built, *serve, options=options) as (name, url):
         await_answer(engine, name, f"{url}/health/ready")
         there = httpx.post(f"{url}/rerank", json=BODY, timeout=60).raise_for_status().json()
         here = rerank(**BODY).raise_for_status().json()

@@ -43,12 +43,14 @@ class Readable(Protocol):
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Documents of one request: their indexes among all documents, their items as JSON, and the
-    pictures that items refer to. `puts` is how often the pictures were put for it."""
+    pictures that items refer to. `puts` is how often the pictures were put for it, and `waits` how
+    often it has waited for room."""
 
     indexes: Sequence[int]
     items: Sequence[bytes]
     pictures: Pictures = field(default_factory=dict)
     puts: int = 0
+    waits: int = 0
 
     def body(self, options: bytes) -> bytes:
         """A request with these documents; `options` are the other fields, an object as JSON."""
@@ -61,6 +63,7 @@ class Batch:
             [self.items[position] for position in positions],
             self.pictures,
             self.puts,
+            self.waits,
         )
 
     def references(self) -> list[str]:

@@ -124,6 +124,15 @@ class Service:
         form = httpx.Request("PUT", self._client.base_url, files=files)
         await self._attempt("PUT", "v1/images", form.read(), form.headers["content-type"])
 
+    def may_wait(self, number: int) -> bool:
+        """True while the waits before a retry, up to this one, are within the bounds."""
+        together = sum(_longest_pause(each) for each in range(1, number + 1))
+        return number < self._bounds.attempts and together <= self._bounds.seconds
+
+    async def wait(self, number: int) -> None:
+        """Wait as before a retry of this number, for answers that are successful in part."""
+        await asyncio.sleep(_pause(number))
+
     async def _call(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         return self._object(await self._attempt(method, path, body))
 
@@ -231,8 +240,13 @@ def _places(listed: object) -> list[Place]:
 
 def _pause(attempt: int) -> float:
     """Seconds before the next attempt, where the service does not name them."""
-    seconds: float = min(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
-    return seconds * (1 + _JITTER * random.random())
+    return _longest_pause(attempt) / (1 + _JITTER) * (1 + _JITTER * random.random())
+
+
+def _longest_pause(attempt: int) -> float:
+    """The same at most; from the sixth on they are equal."""
+    doubled = _FIRST_WAIT_SECONDS * 2 ** min(attempt - 1, 8)
+    return min(doubled, _LONGEST_WAIT_SECONDS) * (1 + _JITTER)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

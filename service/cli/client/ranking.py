@@ -22,6 +22,10 @@ _PATH = re.compile(r"^documents\[(\d+)\]")
 """The path of a document in a sentence of the service."""
 
 
+_WITHOUT_ROOM = ("overloaded", "no_worker")
+"""Codes of documents that a service had no room for at the time."""
+
+
 class ModelReplaced(CannotCall):
     """The service has answered with two models."""
 
@@ -62,6 +66,19 @@ class RequestSizes:
     """Pictures that are put by one call; 0: pictures are sent in requests."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Positions in a batch that are to be asked for again: those that ran out of time, those whose
+    pictures the service does not have any more, and those that it had no room for."""
+
+    late: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    without_room: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.late) + len(self.lost) + len(self.without_room)
+
+
 @dataclass
 class _Answers:
     """The answers so far, merged: lists are appended, counts are added."""
@@ -74,9 +91,8 @@ class _Answers:
     usage: dict[str, int] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, answer: Mapping[str, Any], batch: Batch) -> tuple[list[int], list[int]]:
-        """Take an answer; returns the positions in the batch that ran out of time, and those whose
-        pictures the service does not have any more.
+    def add(self, answer: Mapping[str, Any], batch: Batch, *, may_wait: bool) -> _Again:
+        """Take an answer; returns the positions in the batch that are to be asked for again.
 
         Raises `ModelReplaced` for an answer of another model.
         """
@@ -89,27 +105,29 @@ class _Answers:
 
         for result in answer["results"]:
             self.results.append({**result, "index": batch.indexes[result["index"]]})
-        late, lost = self._add_errors(answer.get("errors") or [], batch)
+        again = self._add_errors(answer.get("errors") or [], batch, may_wait=may_wait)
         _add_counts(self.usage, answer.get("usage") or {})
         _add_counts(self.meta, meta)
-        return late, lost
+        return again
 
     def _add_errors(
-        self, errors: Sequence[Mapping[str, Any]], batch: Batch
-    ) -> tuple[list[int], list[int]]:
-        late: list[int] = []
-        lost: list[int] = []
+        self, errors: Sequence[Mapping[str, Any]], batch: Batch, *, may_wait: bool
+    ) -> _Again:
+        again = _Again()
         for error in errors:
             if error["code"] == "deadline_exceeded" and len(batch.indexes) > 1:
-                late.append(error["index"])
+                again.late.append(error["index"])
                 continue
             if error["code"] == UNKNOWN and batch.pictures:
-                lost.append(error["index"])
+                again.lost.append(error["index"])
+                continue
+            if error["code"] in _WITHOUT_ROOM and may_wait:
+                again.without_room.append(error["index"])
                 continue
             index = batch.indexes[error["index"]]
             message = _PATH.sub(f"documents[{index}]", str(error["message"]))
             self.errors.append({**error, "index": index, "message": message})
-        return late, lost
+        return again
 
     def ranked(self, question: Question) -> dict[str, Any]:
         """One answer, in the service's own shape and order."""
@@ -136,8 +154,9 @@ async def rank(
     """The answer for all documents, in the shape of `POST /rerank`.
 
     `advance` is called with the number of documents that were scored, or failed. A request that is
-    too large for the service, or that runs out of time, is asked for again in parts. Raises
-    `CannotCall`.
+    too large for the service, or that runs out of time, is asked for again in parts; documents that
+    the service had no room for are asked for again after a wait, within the bounds of retries.
+    Raises `CannotCall`.
     """
     answers = _Answers()
 
@@ -192,14 +211,18 @@ class _Asking:
                 return part.halves()
             raise
 
-        late, lost = self.answers.add(answer, part)
-        self.advance(len(part.indexes) - len(late) - len(lost))
-        again = [part.part(lost)] if lost else []
-        if len(late) == len(part.indexes):
-            again += part.halves()
-        elif late:
-            again.append(part.part(late))
-        return again
+        may_wait = self.service.may_wait(part.waits + 1)
+        again = self.answers.add(answer, part, may_wait=may_wait)
+        self.advance(len(part.indexes) - len(again))
+        parts = [part.part(again.lost)] if again.lost else []
+        if len(again.late) == len(part.indexes):
+            parts += part.halves()
+        elif again.late:
+            parts.append(part.part(again.late))
+        if again.without_room:
+            await self.service.wait(part.waits + 1)
+            parts.append(replace(part.part(again.without_room), waits=part.waits + 1))
+        return parts
 
     async def _with_pictures(self, part: Batch) -> Batch:
         """The batch once its pictures were put, or with them in it: where the service stores none,

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from starlette.responses import Response
 
 from service.cli.client.batches import batches
-from service.cli.client.calls import CannotCall, Refused, Service
+from service.cli.client.calls import CannotCall, Refused, RetryBounds, Service
 from service.cli.client.ranking import Question, RequestSizes, rank
 from service.cli.documents.items import Document
 from service.gateway.app import create_gateway
@@ -101,6 +101,34 @@ async def test_documents_that_ran_out_of_time_are_asked_for_again_in_parts() -> 
     assert sorted(first) == ["1", "4", "late"]
     assert len(further) >= 2
     assert all(call == ["late"] for call in further), "what has a score is not asked for again"
+
+
+async def test_documents_that_there_was_no_room_for_are_asked_for_again_within_bounds() -> None:
+    def said(*scored: int, full: int | None = None) -> bytes:
+        errors = [{"index": full, "code": "overloaded", "message": "documents[1]: it is full."}]
+        body = {
+            "id": "rr-1",
+            "model": "m",
+            "results": [{"index": index, "logit": 1.0} for index in scored],
+            "errors": [] if full is None else errors,
+            "meta": {"model_digest": "sha256:one"},
+        }
+        return answer("200 OK", json.dumps(body))
+
+    with scripted([said(0, full=1), said(0)]) as full:
+        async with httpx.AsyncClient(base_url=full.url) as client:
+            service = Service(client, RetryBounds(attempts=2))
+            answered = await ranked(service, texts("a", "b"), 2)
+    assert [result["index"] for result in answered["results"]] == [0, 1]
+    assert answered["errors"] == []
+    assert len(full.lines) == 2
+
+    with scripted([said(0, full=1)]) as full:
+        async with httpx.AsyncClient(base_url=full.url) as client:
+            service = Service(client, RetryBounds(attempts=1))
+            answered = await ranked(service, texts("a", "b"), 2)
+    assert [(error["index"], error["code"]) for error in answered["errors"]] == [(1, "overloaded")]
+    assert len(full.lines) == 1
 
 
 async def test_one_answer_never_mixes_two_models() -> None:

@@ -62,6 +62,12 @@ def ablate(
         typer.Option(help="Precision of frozen weights and products; auto: by the machine."),
     ] = "auto",
     device: Annotated[Device, typer.Option(help="Device to train on.")] = "auto",
+    shared_prefix: Annotated[
+        bool,
+        typer.Option(
+            "--shared-prefix", help="Compute a query once a group, as batch.shared_prefix does."
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(help="Folder for ablations.md, its JSON and images/; default: --output."),
@@ -97,7 +103,17 @@ def ablate(
             checkpoint = forgetful(checkpoint, forget, output / f"base-{forget}")
         settled = _settle(precision, device)
         plan = AblationPlan(
-            checkpoint, output, comparisons, seeds, steps, examples, rate, queries, settled, device
+            checkpoint,
+            output,
+            comparisons,
+            seeds,
+            steps,
+            examples,
+            rate,
+            queries,
+            settled,
+            device,
+            shared_prefix,
         )
         typer.echo(publish(run(plan, _print), report or output, beside=beside))
 

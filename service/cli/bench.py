@@ -42,6 +42,7 @@ def bench(
     processes: options.Processes = 0,
     priority: options.Priority = False,
     worst_requests: options.WorstRequests = False,
+    training: options.Training = False,
     rehearsal: options.Rehearsed = False,
     folder: options.RehearsalFolder = None,
     tokenizer: options.RehearsalTokenizer = None,
@@ -59,7 +60,7 @@ def bench(
         with refusing(usage=(BenchRefused,)):
             plan = make_plan(
                 model=GENERATED if gpu else model,
-                contenders="ours" if rehearsal or gpu else contenders,
+                contenders="ours" if rehearsal or gpu or training else contenders,
                 workloads=workloads,
                 callers=callers,
                 samples=samples,
@@ -75,19 +76,23 @@ def bench(
                 workers=workers,
             )
             others = (soak, overhead, observability, routing, faults, priority, worst_requests)
-            if plan.pool and (stored_images or processes or any(others)):
+            if plan.pool and (stored_images or processes or training or any(others)):
                 raise BenchRefused("Workloads D and DI are measurements of their own.")
             chosen = _shapes(shapes) if worst_requests else []
             if rehearsal and model not in (GENERATED, *SIZES):
                 raise BenchRefused(f"--rehearsal has the sizes {GENERATED}, {', '.join(SIZES)}.")
         uncharted = (worst_requests, priority, rehearsal, gpu, stored_images, processes, plan.pool)
-        _check_outputs(output, chart=not any(uncharted))
+        _check_outputs(output, chart=not (training or any(uncharted)))
         if gpu:
             raise typer.Exit(_run_gpu(plan, skip, budget))
         if rehearsal:
             from service.bench.rehearsal.run import Rehearsal, run_rehearsal
 
             raise typer.Exit(run_rehearsal(plan, Rehearsal(folder, tokenizer)))
+        if training:
+            from service.bench.training.run import run_training
+
+            raise typer.Exit(run_training(plan))
         if chosen:
             from service.bench.worst_requests.run import run_worst_requests
 

@@ -147,6 +147,16 @@ Priority = Annotated[
         help="Instead: measure requests alone and beside a stream, which is to wait for them.",
     ),
 ]
+Training = Annotated[
+    bool,
+    typer.Option(
+        "--training",
+        help=(
+            "Instead: measure training steps, with each pair as a row and with a query computed"
+            " once a group."
+        ),
+    ),
+]
 Gpu = Annotated[
     bool,
     typer.Option(

@@ -38,6 +38,8 @@ class AblationPlan:
     queries: int
     precision: Literal["fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
+    shared_prefix: bool = False
+    """A query is computed once a group in training, for speed: the same gradient to rounding."""
 
     @property
     def rows(self) -> int:
@@ -55,8 +57,12 @@ class AblationPlan:
                 yield seed, variant
 
     def facts(self) -> dict[str, Any]:
-        """Facts that all runs share; results with other facts are never combined with these."""
-        return {
+        """Facts that all runs share; results with other facts are never combined with these.
+
+        Those of older plans, which shared no prefix, say nothing of it.
+        """
+        shared = {"shared_prefix": True} if self.shared_prefix else {}
+        return shared | {
             "base": self.base.name,
             "base_digest": self.base.digest,
             "benchmark": f"nine-cells-{self.queries}",
@@ -85,6 +91,7 @@ class AblationPlan:
                     "examples": self.examples,
                     "tokens": max(_LEAST_TOKENS, self.base.manifest.max_tokens),
                     "checkpointing": False,
+                    "shared_prefix": self.shared_prefix,
                 },
                 "steps": self.steps,
                 "precision": self.precision,

@@ -12,6 +12,7 @@ from statistics import fmean
 from model_store.evaluation.metrics import expected_ndcg_of_chance
 from model_store.evaluation.nine_cells import CANDIDATES, CUT
 from model_store.recipes.ablations import paper
+from model_store.recipes.ablations.claims import claims, paired
 from model_store.recipes.ablations.comparisons import COMPARISONS, ORDER
 from model_store.recipes.ablations.intervals import Interval, interval
 from model_store.recipes.ablations.results import RunSummary, Summary
@@ -71,6 +72,7 @@ def document(summary: Summary) -> str:
     done = shown(summary)
     facts = "\n".join(_facts(summary.facts))
     parts = [_HEAD.format(facts=facts, repeated=_repeated(), chance=_CHANCE)]
+    parts.append("\n".join(claims(summary)) + "\n")
     if any(_has_differences(summary, comparison) for comparison in done):
         parts.append(f"![All differences]({IMAGES}/{DIFFERENCES})\n")
 
@@ -110,11 +112,8 @@ def shown(summary: Summary) -> list[Comparison]:
 def difference(summary: Summary, asked: Difference) -> Interval | None:
     """The interval of a difference over the seeds that both sides have; None where they share
     none."""
-    before, after = summary.of(asked.before.name), summary.of(asked.after.name)
-    seeds = sorted(before.keys() & after.keys())
-    if not seeds:
-        return None
-    return interval([after[seed].score - before[seed].score for seed in seeds])
+    values = paired(summary, asked)
+    return interval(values) if values else None
 
 
 def _has_differences(summary: Summary, comparison: Comparison) -> bool:

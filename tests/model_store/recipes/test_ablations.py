@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from model_store.recipes.ablations import paper
 from model_store.recipes.ablations.comparisons import COMPARISONS
-from model_store.recipes.ablations.intervals import interval
+from model_store.recipes.ablations.intervals import MAX_SEEDS, interval, seeds_needed
 from model_store.recipes.ablations.plan import chosen
 from model_store.recipes.ablations.report import PAGE, SUMMARY, publish
 from model_store.recipes.ablations.results import BINS, Outcome, RunSummary, Summary, course, read
@@ -121,6 +121,21 @@ def test_one_value_tells_nothing_of_others_and_none_has_no_mean() -> None:
         interval([])
 
 
+@pytest.mark.parametrize(("size", "seeds"), [(1.1, 13), (0.59, 38), (0.21, 281)])
+def test_a_smaller_difference_needs_more_seeds_as_tables_of_power_say(
+    size: float, seeds: int
+) -> None:
+    spread = [-1.25, 0.0, 1.25]  # standard deviation 1.25
+    assert seeds_needed(spread, size) == seeds
+    assert seeds_needed([10 * value + 3 for value in spread], 10 * size) == seeds
+
+
+def test_seeds_needed_are_two_at_least_and_bounded() -> None:
+    assert seeds_needed([1.0, 1.0], 0.1) == 2
+    assert seeds_needed([-9.0, 9.0], 1e-4) is None
+    assert seeds_needed([-1.0, 1.0], 0.05) in range(2, MAX_SEEDS)
+
+
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=200))
 def test_a_course_keeps_a_runs_range_and_length(values: list[float]) -> None:
     found = course(values)
@@ -170,6 +185,13 @@ def test_the_page_gives_means_intervals_and_verdicts_beside_the_paper() -> None:
         in page
     )  # of the two seeds that both have
     assert "| SFT | 0.800 | 0.200 | 0.400 | 0.100 |" in page
+    claims = page.split("## Which claims hold")[1].split("## Weight and direction")[0]
+    assert (
+        "| W from SFT to CL, D SFT (table 1) | small | -1.10 | -9.83 ± 0.72 | as the paper | 3 | 3"
+        in claims
+    )
+    assert "Of 4 differences: 1 as the paper, 2 not told apart, 1 opposite." in claims
+    assert "Not run: differences of table 15, table 2 and appendix B.2, table 3, table 5." in claims
     assert "a learnt direction (table 3)" in page.split("**Not run here:**")[1]
     assert "## A learnt direction" not in page
     assert "## Weight functions" not in page
@@ -208,6 +230,7 @@ def test_what_was_run_in_part_is_shown_in_part() -> None:
     assert "| SFT, random rows, learnt | 70.00 | 70.0 | 56.75 |" in page
     assert "| CL: random rows instead | not run | +1.32 |  |  |  |" in page
     assert "| SFT: random rows instead | -10.00 | -1.34 |  | T-T -10.0 | -10.00 |" in page
+    assert "| SFT: random rows instead (table 3) | small | -1.34 | -10.00 | one seed | 1 |" in page
 
 
 def test_plans_on_other_bases_stand_beside_the_first(tmp_path: Path) -> None:

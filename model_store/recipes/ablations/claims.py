@@ -22,10 +22,10 @@ _TEXT = """\
 ## Which claims hold
 
 Every difference that the paper prints. "Seeds needed" are those with which a paired t-test at 5 %
-would find a true difference of the paper's size in {power:.0%} of all cases, if paired differences go on
-spreading as they did. A difference that is "not told apart" after fewer seeds is neither shown nor
-refuted. Three seeds tell a spread to a factor of about two downwards and six upwards, and the number
-of seeds goes with its square: it is an order of magnitude.
+would find a true difference of the paper's size in {power:.0%} of all cases, if paired differences
+go on spreading as they did. A difference that is "not told apart" after fewer seeds is neither
+shown nor refuted. Three seeds tell a spread to a factor of about two downwards and six upwards, and
+the number of seeds goes with its square: it is an order of magnitude.
 """
 
 

@@ -6,14 +6,13 @@ within its bounds and has no unknown key.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model_store.training.config_files import SettingsUnreadable, flat, read_values, set_value
+from model_store.training import config_files
 from model_store.training.distillation import Distillation
 from model_store.training.losses import Direction, Weight
 
@@ -156,11 +155,7 @@ class BatchConfig(_Section):
         True, description="Compute activations twice instead of keeping them."
     )
     shared_prefix: bool = Field(
-        False,
-        description=(
-            "Compute instruction and query once a group instead of once a pair: the same gradient"
-            " to rounding, several times faster where queries are long."
-        ),
+        False, description="Compute instruction and query once a group; the gradient is the same."
     )
 
 
@@ -256,14 +251,12 @@ class TrainConfig(_Section):
         }
         if self.early_stop is None:
             free |= {"evaluate_every", "evaluate_examples"}
-        settings = {
-            key: value for key, value in flat(self.model_dump(mode="json")) if key not in free
-        }
         if self.loss.teacher is None:
-            del settings["loss.teacher"]
+            free.add("loss.teacher")
         if not self.batch.shared_prefix:
-            del settings["batch.shared_prefix"]
-        return settings
+            free.add("batch.shared_prefix")
+        settings = config_files.flat(self.model_dump(mode="json"))
+        return {key: value for key, value in settings if key not in free}
 
 
 def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
@@ -282,10 +275,10 @@ def read_settings(name: str, overrides: Iterable[str]) -> tuple[Path, dict[Any, 
         path = Path(name)
 
     try:
-        values = read_values(path)
+        values = config_files.read_values(path)
         for override in overrides:
-            set_value(values, override)
-    except SettingsUnreadable as error:
+            config_files.set_value(values, override)
+    except config_files.SettingsUnreadable as error:
         raise TrainingError(str(error)) from None
     except FileNotFoundError:
         shipped = ", ".join(sorted(config.stem for config in SHIPPED_CONFIGS.glob("*.yaml")))
@@ -301,23 +294,5 @@ def validated(kind: type[Run], path: Path, values: dict[Any, Any]) -> Run:
         return kind.model_validate(values)
     except ValidationError as error:
         problems = error.errors()[:_MAX_PROBLEMS]
-        lines = [f"{path}: {_sentence(kind, problem)}" for problem in problems]
+        lines = [f"{path}: {config_files.problem_sentence(kind, problem)}" for problem in problems]
         raise TrainingError("\n".join(lines)) from None
-
-
-def _sentence(kind: type[BaseModel], error: Any) -> str:
-    """An error of pydantic's as a sentence; an unknown key comes with the nearest known one."""
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(_known(kind)), 1, 0.5)
-        return f"there is no setting {key}{f'; did you mean {near[0]}?' if near else '.'}"
-    return f"{key or 'the configuration'}: {error['msg'].removeprefix('Value error, ')}."
-
-
-def _known(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All keys, those of sections dotted."""
-    for name, field in section.model_fields.items():
-        yield prefix + name
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _known(kind, f"{prefix}{name}.")

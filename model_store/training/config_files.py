@@ -6,11 +6,13 @@ bound, and nothing in it is executed.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel
 
 MAX_CONFIG_BYTES = 2**18
 
@@ -64,3 +66,21 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def problem_sentence(kind: type[BaseModel], error: Any) -> str:
+    """An error of pydantic's as a sentence; an unknown key comes with the nearest known one."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, list(_known(kind)), 1, 0.5)
+        return f"there is no setting {key}{f'; did you mean {near[0]}?' if near else '.'}"
+    return f"{key or 'the configuration'}: {error['msg'].removeprefix('Value error, ')}."
+
+
+def _known(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All keys, those of sections dotted."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _known(kind, f"{prefix}{name}.")

@@ -79,10 +79,11 @@ def _without_other_pages(tokens: list[Token]) -> list[Token]:
 def _with_parts(tokens: list[Token]) -> list[Token]:
     """Inline tokens with each part of a section (**Means**, **First look**, **Fix**) on a line of
     its own."""
-    for token, following in pairwise(tokens):
+    shown = [token for token in tokens if token.content or token.type != "text"]
+    for token, following in pairwise(shown):
         if token.type == "softbreak" and following.type == "strong_open":
             token.type, token.tag = "hardbreak", "br"
-    return tokens
+    return shown
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from service.observability.metric_types import COUNTS, OPEN, counter, gauge, histogram
 
-_TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 12288, 16384, 32768)
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 ENGINE_CALLS = gauge(

@@ -3,10 +3,11 @@ in the page of metrics."""
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 
 import pytest
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import REGISTRY, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.errors import BY_CODE
@@ -32,6 +33,12 @@ def test_prometheus_linter_finds_nothing() -> None:
         ["promtool", "check", "metrics"], input=generate_latest(), capture_output=True, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_the_client_makes_no_native_histograms_yet() -> None:
+    """Once this fails, they can be an option; docs/observability.md says why there is none."""
+    options = inspect.signature(Histogram).parameters
+    assert not [name for name in options if "native" in name or "schema" in name]
 
 
 def test_every_metric_states_its_labels() -> None:
@@ -69,7 +76,7 @@ def test_latency_objectives_are_bucket_edges(name: str) -> None:
     (histogram,) = [family for family in REGISTRY.collect() if family.name == name]
     bounds = {float(sample.labels["le"]) for sample in histogram.samples if "le" in sample.labels}
     assert bounds >= OBJECTIVES
-    assert min(bounds) == 0.005
+    assert min(bounds) == 0.0025
 
 
 def test_no_metric_is_made_elsewhere() -> None:

@@ -149,6 +149,7 @@ FEATURES: dict[str, Values] = {
             "ipFamilies": ["IPv6", "IPv4"],
             "ipFamilyPolicy": "PreferDualStack",
         },
+        "redis": {"podLabels": {"a": "b"}, "schedulerName": "volcano"},
         "extraObjects": [
             {
                 "apiVersion": "v1",

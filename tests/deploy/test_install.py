@@ -248,6 +248,7 @@ def test_values_that_cannot_be_right_are_refused_before_anything_is_made(
 def test_a_quota_on_limits_is_met_by_every_container(helm: Helm) -> None:
     """A container without a limit would keep its pod from being made."""
     hard = {"limits.cpu": "40", "limits.memory": "64Gi", "requests.cpu": "4", "pods": "9"}
+    hard |= {"requests.ephemeral-storage": "24Gi"}
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}}
     helm.cluster.create(QUOTA, SPACE, quota | {"spec": {"hard": hard}})
     hub = f"model.source=hub,model.hub.id=a/b,model.hub.revision={'b' * 40}"

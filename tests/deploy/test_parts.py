@@ -58,6 +58,8 @@ def test_a_pause_before_sigterm_is_kubernetes_own_where_it_has_one(
 
 def test_a_platforms_fields_reach_every_pod_and_the_service() -> None:
     found = objects(FEATURES["extras"])
+    redis = one(found, "Deployment", "rerank-redis")["spec"]["template"]
+    assert (redis["spec"]["schedulerName"], redis["metadata"]["labels"]["a"]) == ("volcano", "b")
     for part in ("gateway", "worker"):
         pod = one(found, "Deployment", f"rerank-{part}")["spec"]["template"]["spec"]
         assert (pod["schedulerName"], pod["hostAliases"][0]["ip"]) == ("volcano", "10.0.0.1")
@@ -74,6 +76,12 @@ def test_a_platforms_fields_reach_every_pod_and_the_service() -> None:
         "Local",
     )
     assert service["ipFamilies"] == ["IPv6", "IPv4"]
+    both = objects(merged(FEATURES["extras"], FEATURES["canary in the service"]))
+    canary = one(both, "Service", "rerank-canary")["spec"]
+    assert (canary["ipFamilies"], canary["ipFamilyPolicy"]) == (
+        ["IPv6", "IPv4"],
+        "PreferDualStack",
+    )
 
     (job,) = [each for each in objects(FEATURES["training"]) if each["kind"] == "Job"]
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "training"

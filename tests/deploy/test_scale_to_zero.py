@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +23,10 @@ from urllib.parse import urlencode
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 
+import service.observability.metrics  # noqa: F401  # what the service exports
+from tests.deploy.chart import objects, one
 from tests.deploy.cluster.api import Cluster
 from tests.deploy.cluster.catalogue import DEPLOYMENT, SCALED_OBJECT
 from tests.deploy.cluster.pods import is_ready
@@ -56,6 +61,34 @@ VALUES: dict[str, Any] = {
         },
     },
 }
+GAUGES = (
+    "rerank_requests_queued",
+    "rerank_requests_in_flight",
+    "rerank_requests_waiting_for_worker",
+    "rerank_stream_lines_in_flight",
+)
+
+
+def of_gateway(name: str, part: str = "gateway", **labels: str) -> str:
+    """A series of the release, by its labels."""
+    labels |= {"namespace": SPACE, "pod": f"rerank-{part}-5b6c-x1"}
+    pairs = [f'{key}="{value}"' for key, value in labels.items()]
+    return f"{name}{{{', '.join(pairs)}}}"
+
+
+WAITING = "rerank_requests_waiting_for_worker"
+TURNED_AWAY = of_gateway("rerank_shed_total", reason="no_worker")
+DEMAND: dict[str, tuple[dict[str, str], float]] = {
+    "nothing": ({TURNED_AWAY: "5x30"}, 0),
+    "requests that wait": ({of_gateway(WAITING): "3x30"}, 3),
+    "those of the canary": ({of_gateway(WAITING, "gateway-canary"): "3x30"}, 0),
+    "a stream, whatever its lines": ({of_gateway("rerank_stream_lines_in_flight"): "32x30"}, 1),
+    "everything": ({of_gateway(name): "2x30" for name in GAUGES}, 7),
+    "ten that were turned away, four minutes ago": ({TURNED_AWAY: "0x15 10x14"}, 1),
+    "ten that were turned away, six minutes ago": ({TURNED_AWAY: "0x13 10x16"}, 0),
+    "those of load": ({of_gateway("rerank_shed_total", reason="queue_full"): "0+5x30"}, 0),
+}
+"""Series of gateways, and the demand for workers after 20 minutes."""
 QUESTION = {"query": "sort a list", "documents": ["Close the file.", "Sort it in ascending order."]}
 
 
@@ -147,6 +180,31 @@ def ask(node: Node) -> dict[str, Any]:
 
 def gateway_is_ready(helm: Helm) -> bool:
     return any(is_ready(pod) for pod in pods(helm, "gateway"))
+
+
+def test_the_demand_counts_what_a_worker_is_for(tmp_path: Path) -> None:
+    (trigger,) = one(objects(VALUES), "ScaledObject", "rerank-worker")["spec"]["triggers"]
+    cases = []
+    for name, (series, demand) in DEMAND.items():
+        given = {of_gateway(gauge): "0x30" for gauge in GAUGES} | series
+        asked = {"expr": trigger["metadata"]["query"], "eval_time": "20m"}
+        cases.append(
+            {
+                "name": name,
+                "interval": "1m",
+                "input_series": [{"series": key, "values": each} for key, each in given.items()],
+                "promql_expr_test": [asked | {"exp_samples": [{"labels": "{}", "value": demand}]}],
+            }
+        )
+    (tmp_path / "cases.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": cases}))
+    command = ["promtool", "test", "rules", str(tmp_path / "cases.yaml")]
+    tested = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+    exported = {metric.name for metric in REGISTRY.collect()}
+    named = re.findall("rerank_[a-z_]+(?=[{])", trigger["metadata"]["query"])
+    assert {name.removesuffix("_total") for name in named} <= exported
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
 
 
 @pytest.mark.slow

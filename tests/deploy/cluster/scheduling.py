@@ -18,8 +18,9 @@ def node(
     taints: Iterable[Object] = (),
     **allocatable: str,
 ) -> Object:
-    """A Node; `cpu`, `memory` and, as `nvidia_com__gpu`, what a device plugin adds."""
-    room = {"pods": "110"} | {
+    """A Node with a disk of 100 GiB; `cpu`, `memory` and, as `nvidia_com__gpu`, what a device
+    plugin adds."""
+    room = {"pods": "110", "ephemeral-storage": "100Gi"} | {
         key.replace("__", "/").replace("_", "."): value for key, value in allocatable.items()
     }
     metadata = {"name": name, "labels": {"kubernetes.io/hostname": name} | (labels or {})}

@@ -1,4 +1,4 @@
-"""`gmr data`: check, split and mix training rows, and write a sample of them.
+"""`gmr data`: split and mix training rows, and write a sample of them.
 
 Does not depend on what a row holds; what it runs is imported when it runs. Invariant: exit codes as
 in `console`.
@@ -13,19 +13,14 @@ from typing import Annotated
 
 import typer
 
-from model_store.commands.console import FAILED, progress, refusing
-from model_store.commands.options import ImageModeOption, Images, Seed, finite
+from model_store.commands.console import refusing
+from model_store.commands.data_check import check
+from model_store.commands.options import ImageModeOption, Images, Seed, Source, finite
 
 MAX_SCALE = 1_000.0
 
-Source = Annotated[Path, typer.Argument(help="Training rows, .jsonl or .jsonl.gz.")]
-
-_MINE_BEFORE = (
-    "Held-out documents are among the negatives: `gmr data split` takes them out, so mine before"
-    " it, not after."
-)
-
 data = typer.Typer(name="data", no_args_is_help=True, help="Check, split and mix training rows.")
+data.command()(check)
 
 
 @contextmanager
@@ -48,43 +43,6 @@ def sample(
         rows, documents, images = write_sample(folder)
         typer.echo(f"{rows} rows, {documents} documents and {images} images")
         typer.echo(f"Written to {folder}: rows.jsonl, rows.corpus.jsonl and images/")
-
-
-@data.command()
-def check(
-    source: Source,
-    decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every image, not its header alone.")
-    ] = False,
-    held_out: Annotated[
-        Path | None, typer.Option(help="Held-out rows; none of them may be among SOURCE.")
-    ] = None,
-) -> None:
-    """List every problem of training rows."""
-    with refusing_data():
-        from model_store.training.data.splits import leaks
-        from model_store.training.data.validation import check as find_problems
-
-        with progress("checking", unit="rows") as advance:
-            report = find_problems(source, decode=decode, progress=advance)
-        typer.echo(
-            f"{report.rows} rows, {report.images} images, negatives: {report.hard} hard,"
-            f" {report.random} random; {report.without_negatives} rows have none."
-        )
-
-        lines, total = report.problems, report.wrong
-        if held_out is not None and not total:
-            found = leaks(source, held_out)
-            lines, total = found.sentences, found.total
-            if found.negatives:
-                typer.echo(_MINE_BEFORE, err=True)
-
-        for line in lines:
-            typer.echo(line, err=True)
-        if total:
-            shown = ", of which the first are shown" if total > len(lines) else ""
-            typer.echo(f"{total} problem{'s' if total > 1 else ''}{shown}.", err=True)
-            raise typer.Exit(FAILED)
 
 
 @data.command()

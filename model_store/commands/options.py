@@ -30,6 +30,7 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+Source = Annotated[Path, typer.Argument(help="Training rows, .jsonl or .jsonl.gz.")]
 Model = Annotated[
     str,
     typer.Argument(help="A name that ships, a folder, NAME@production, or NAME@sha256:..."),

@@ -44,12 +44,17 @@ class ValidationReport:
 
 
 def check(
-    path: Path, *, decode: bool = False, progress: Callable[[int], None] = lambda rows: None
+    path: Path,
+    *,
+    decode: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+    visit: Callable[[Example], None] = lambda example: None,
 ) -> ValidationReport:
     """Read a file to its end and collect its problems.
 
     The header of each image is read once; with `decode`, the whole image. Memory is 16 bytes and
-    the overhead of a dictionary for each row and each image. `progress` is called for each row.
+    the overhead of a dictionary for each row and each image. `progress` is called for each row,
+    and `visit` for each that can be read and whose images can be opened.
     Raises nothing: a file that cannot be read to its end is a problem of the report too.
     """
     report, seen = ValidationReport(), _Seen()
@@ -57,7 +62,9 @@ def check(
         for number, line in read_lines(path):
             report.rows += 1
             try:
-                _check_row(parse_row(line, path, number), number, report, seen, decode)
+                example = parse_row(line, path, number)
+                if _check_row(example, number, report, seen, decode):
+                    visit(example)
             except DataError as error:
                 report.add(str(error))
             progress(1)
@@ -77,7 +84,8 @@ class _Seen:
 
 def _check_row(
     example: Example, number: int, report: ValidationReport, seen: _Seen, decode: bool
-) -> None:
+) -> bool:
+    """Report the faults of a row; returns whether its images can be opened."""
     first = seen.ids.setdefault(_digest(example.id), number)
     if first != number:
         report.add(f"{example.location}: the id {example.id!r} is line {first}'s already.")
@@ -88,6 +96,7 @@ def _check_row(
         report.add(f"{example.location}: {problem}.")
     if not problems:
         _check_contents(example, report)
+    return not problems
 
 
 def _digest(text: str) -> bytes:

@@ -1,0 +1,1 @@
+"""Doubts: what is questionable in training rows that can be read, by rule, sample and retriever."""

@@ -110,7 +110,7 @@ class _Drawn:
         more = f'<li class="more">and {left:,} more</li>' if left else ""
         if not sides:
             items = '<li class="more">none</li>'
-        return f"<section><p class="title">{title}</p><ul>{items}{more}</ul></section>"
+        return f'<section><p class="title">{title}</p><ul>{items}{more}</ul></section>'
 
     def _side(self, name: str, side: Side, mark: str, kind: str | None) -> str:
         parts: list[str] = []

@@ -51,7 +51,10 @@ def rendered(*values: str | Path) -> list[Object]:
 def objects() -> list[Object]:
     """One of each kind at least."""
     canary = f"canary.enabled=true,canary.share=10,canary.model.registry.digest=sha256:{'6' * 64}"
-    scraped = ("--set", f"monitoring.scrape=serviceMonitor,{canary}")
+    zero = "minReplicas=0,worker.autoscaling.keda.cooldownSeconds=1800"
+    waiting = "gateway.settings.RERANK_WAIT_FOR_WORKER_SECONDS=300"
+    to_zero = f"worker.autoscaling.{zero},{waiting}"
+    scraped = ("--set", f"monitoring.scrape=serviceMonitor,{canary},{to_zero}")
     return [*rendered(*PROD), *rendered(*PROD, *scraped)]
 
 
@@ -92,6 +95,8 @@ def validated(objects: list[Object], folder: Path) -> subprocess.CompletedProces
 
 def test_the_operators_take_what_the_chart_makes(objects: list[Object], tmp_path: Path) -> None:
     kinds = {value["kind"] for value in objects}
+    scaled = [value["spec"] for value in objects if value["kind"] == "ScaledObject"]
+    assert {spec["minReplicaCount"] for spec in scaled} == {0, 2}
     assert kinds == {"HTTPRoute", "PodMonitor", "PrometheusRule", "ScaledObject", "ServiceMonitor"}
     verdict = compiled(objects, tmp_path)
     assert verdict.returncode == 0, verdict.stdout

@@ -91,8 +91,8 @@ class Server:
             app,
             host=self._host,
             port=self._port,
-            # uvicorn would take uvloop where another package brings it, as vLLM does. uvloop tells no
-            # handler that a connection could not be accepted, and saves 4 % of a gateway's CPU.
+            # uvicorn would take uvloop where another package brings it, as vLLM does. uvloop tells
+            # no handler that a connection could not be accepted, and saves 4 % of a gateway's CPU.
             loop="asyncio",
             http=partial(HttpConnection, settings=settings, table=table),  # type: ignore[arg-type]  # any callable that makes a protocol
             # one of several takes a connection at a time, so that idle ones take the next

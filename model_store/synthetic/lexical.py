@@ -49,6 +49,11 @@ def content_terms(text: str) -> list[str]:
     return list(dict.fromkeys(content))
 
 
+def question_forms() -> tuple[str, ...]:
+    """The forms of a query, without the terms that stand in them."""
+    return tuple(form.replace("{}", "").strip() for form in _QUESTIONS)
+
+
 class PassageIndex:
     """Okapi BM25 (k1 = 1.2, b = 0.75) over a fixed collection of texts.
 

@@ -1,6 +1,8 @@
 """The base, from nothing: a folder as a hub has a Qwen3, which matches words and writes no answer.
 
-Depends on the order of its steps and their files. Invariant: the folder exists once it is complete,
+It is not trained: the priors of its initial weights are all that it knows.
+
+Depends on files, not on data. Invariant: the folder exists once it is complete,
 and its name tells ERank's family, as those of the published models do.
 """
 
@@ -13,13 +15,11 @@ from pathlib import Path
 from transformers.utils.logging import disable_progress_bar
 
 from model_store.checkpoint import SHIPPED, resolve
-from model_store.recipes.erank_tiny.network import begin, write_tokenizer
-from model_store.recipes.erank_tiny.signs import Report, SignBatcher, learn_signs
+from model_store.recipes.erank_tiny.frequent import frequent_texts
+from model_store.recipes.erank_tiny.network import begin, configure, write_tokenizer
 
 NAME = "erank-tiny-base"
 SEED = 20261130
-QUERIES = 4
-"""Of a step, each with ten documents."""
 _TOKENIZER = {
     "tokenizer_class": "Qwen2Tokenizer",
     "bos_token": None,
@@ -36,7 +36,7 @@ _CHAT_TEMPLATE = (
 )
 
 
-def make_base(work: Path, steps: int, report: Report) -> Path:
+def make_base(work: Path) -> Path:
     """Make the base unless it was made before; returns its folder, a `model` for `gmr train`."""
     folder = work / NAME
     if folder.exists():
@@ -49,13 +49,8 @@ def make_base(work: Path, steps: int, report: Report) -> Path:
     tokenizer = write_tokenizer(SHIPPED / "gmr-tiny", draft)
     (draft / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER), encoding="utf-8")
     (draft / "chat_template.jinja").write_text(_CHAT_TEMPLATE, encoding="utf-8")
-    network = begin(tokenizer, SEED)
-    network.save_pretrained(draft)
-
-    family = resolve(str(draft)).family
-    batches = SignBatcher(family, tokenizer).batches(QUERIES, SEED)
-    labels = family.tokenizer.label("yes"), family.tokenizer.label("no")
-    learn_signs(network, batches, labels, steps=steps, report=report)
-    network.save_pretrained(draft)
+    configure(tokenizer).save_pretrained(draft)
+    family = resolve(str(draft), weights=False).family
+    begin(tokenizer, frequent_texts(family), SEED).save_pretrained(draft)
     draft.rename(folder)
     return folder

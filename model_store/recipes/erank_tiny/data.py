@@ -3,7 +3,7 @@
 Depends on generated texts, not on a model. Invariant: a file is a function of its name, the seed
 and its number of rows, and no row has a held-out passage.
 
-The teacher is arithmetic: the share of the query's words that a document has, with noise. So the
+The teacher is arithmetic: the number of the query's words that a document has, with noise. So the
 right number is known, and the noise is what several generations and their consensus are for.
 """
 
@@ -14,8 +14,7 @@ from pathlib import Path
 from random import Random
 
 from model_store.output_files import output_file
-from model_store.synthetic import cells, lexical
-from model_store.synthetic.texts import Split
+from model_store.synthetic import cells, examples, lexical
 from model_store.training.data.row_files import write_examples
 from model_store.training.data.rows import Example, Negative, Side, read_examples
 from model_store.training.erank.answers import documents_of, pair_key
@@ -24,34 +23,42 @@ from model_store.training.erank.consensus import Generations, generations_line
 DOCUMENTS = 20
 """Of a query, as in the paper."""
 GENERATIONS = 3
-_DEVIATION = 1.5
+_POINTS = 2.5
+"""Of a word that a document has of the query's."""
+_DEVIATION = 1.0
 """Of the teacher's numbers, in points."""
 _BROKEN = 0.05
 """Share of generations without a number."""
 
 
-def write_rows(path: Path, count: int, *, split: Split, seed: int) -> None:
+def write_rows(path: Path, count: int, *, seed: int) -> None:
     """Write rows of one relevant passage and 19 others, of which 9 are near misses; half of them
     have the default instruction. Raises `DataError` where the disk refuses."""
-    write_examples(path, _rows(path, count, split, Random(f"erank/{path.stem}/{seed}")))
+    write_examples(path, _rows(path.stem, count, Random(f"erank/{path.stem}/{seed}")))
 
 
-def _rows(path: Path, count: int, split: Split, rng: Random) -> Iterator[Example]:
+def _rows(name: str, count: int, rng: Random) -> Iterator[Example]:
     for number in range(count):
         instruction = cells.instruction("T-T", plain=rng.random() < 0.5)
-        query, documents = lexical.passages_task(rng, split, DOCUMENTS - 1)
-        relevant, *others = [_side(document) for document in documents]
-        yield Example(
-            id=f"{path.stem}/{number}",
-            instruction=instruction,
-            query=_side(query),
-            positives=(relevant,),
-            negatives=tuple(Negative(side, "hard") for side in others),
-            location=str(path),
-        )
+        query, documents = lexical.passages_task(rng, "train", DOCUMENTS - 1)
+        drawn = examples.Example("T-T", instruction, query, documents, frozenset())
+        yield example_of(f"{name}/{number}", drawn)
 
 
-def _side(side: lexical.Side) -> Side:
+def example_of(name: str, drawn: examples.Example) -> Example:
+    """A generated example of texts as a row: one positive, and all others as negatives."""
+    relevant, *others = [_side(document) for document in drawn.documents]
+    return Example(
+        id=name,
+        instruction=drawn.instruction,
+        query=_side(drawn.query),
+        positives=(relevant,),
+        negatives=tuple(Negative(side, "hard") for side in others),
+        location=name,
+    )
+
+
+def _side(side: examples.Side) -> Side:
     (text,) = side
     assert isinstance(text, str)
     return Side(text, None)
@@ -71,10 +78,10 @@ def write_generations(rows: Path, path: Path, *, seed: int) -> None:
 def _generation(example: Example, document: Side, rng: Random) -> str:
     asked = _terms(example.query) & _terms(example.positives[0])
     found = asked & _terms(document)
-    thought = f"{len(found)} of {len(asked)} words"
+    thought = f"{len(found)} words"
     if rng.random() < _BROKEN:
         return f"<think>{thought}</think><answer>unsure</answer>"
-    score = round(10 * len(found) / max(1, len(asked)) + rng.gauss(0, _DEVIATION))
+    score = round(_POINTS * len(found) + rng.gauss(0, _DEVIATION))
     return f"<think>{thought}</think><answer>{min(10, max(0, score))}</answer>"
 
 

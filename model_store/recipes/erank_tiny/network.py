@@ -1,14 +1,20 @@
 """The base's network: a Qwen3 of a few million parameters, and its initial weights.
 
-Depends on transformers' configuration, not on data. Invariant: a tokenizer and a seed decide all
-weights. Embeddings begin as those of gmr-tiny, sums of n-gram vectors. In one layer queries begin
-as the same projection as keys, and their norms are raised, so that equal tokens attend to each
-other: Qwen3 normalises both, and a norm of 1 would spread the attention over all tokens.
+Depends on transformers' configuration and on texts, not on training. Invariant: a tokenizer and a
+seed decide all weights. Priors stand for the pre-training of a real backbone, as in gmr-tiny's:
+
+- A token's embedding is a sum of n-gram vectors, as long as the token is rare (Arora et al., 2017,
+  "A Simple but Tough-to-Beat Baseline for Sentence Embeddings"); words of the prompt's fixed text
+  and stop words are frequent.
+- In the first layer, a head's queries and keys begin as the same projection, so that a token finds
+  an equal one before it; in the second, a head counts the tokens that found one. Qwen3 normalises
+  queries and keys, so the norms' weights decide how sharp the attention is.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +35,16 @@ HEAD_DIM = 128
 THINK = ("<think>", "</think>")
 """Tokens that Qwen3's vocabulary has and Qwen2.5's has not; neither is flagged special."""
 
-_CONSTANT, _IS_SINK, _FLAG, _CONTENT = 0, 1, 2, 3
-"""Components of a hidden state: one that all tokens have, one of the sink alone, one that tells of
-a match, and the first of a token's content."""
+_CONSTANT, _IS_SINK, _FLAG, _COUNT, _CONTENT = 0, 1, 2, 3, 4
+"""Components of a hidden state: one that all tokens have, one of the sink alone, one of a token
+that has found an equal one, the number of those so far, and the first of a token's content."""
 _SINK = "<|im_start|>"
 """The first token of every prompt, which a token without a match attends to."""
-_MATCHING_LAYER = 0
 _MATCHING_NORM = 2.0
+_COUNTING_NORM = 0.77
+_COUNT_GAIN = 3.0
+_FREQUENT = 0.25
+"""Length of the content of a frequent token, where that of a rare one is 1."""
 _FIRST_SLOW = 29
 """The first rotary pair that a few hundred positions hardly turn."""
 _FAST = 21
@@ -81,29 +90,41 @@ def configure(tokenizer: Tokenizer) -> Qwen3Config:
 
 
 @torch.no_grad()
-def begin(tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
-    """A new network in fp32."""
+def begin(tokenizer: Tokenizer, frequent: Collection[str], seed: int) -> Qwen3ForCausalLM:
+    """A new network in fp32; `frequent` are texts whose tokens are frequent ones."""
     torch.manual_seed(seed)
     network = Qwen3ForCausalLM(configure(tokenizer))
-    size = EMBEDDING_RMS * HIDDEN**0.5
-    # a slice of random vectors is a random vector
-    content = nn.functional.normalize(spelled(tokenizer)[:, : HIDDEN - _CONTENT])
-    rows = network.get_input_embeddings().weight
-    rows.zero_()
-    rows[:, _CONTENT:] = content * size
-    rows[:, _CONSTANT] = size
-    rows[tokenizer.token_to_id(_SINK), _IS_SINK] = 2 * size
+    _embed(network.get_input_embeddings().weight, tokenizer, frequent)
     network.model.norm.weight.fill_(_LOGIT_SCALE)
 
     for layer in network.model.layers:
         for parameter in layer.parameters():
             if parameter.ndim == 2:
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-        layer.self_attn.o_proj.weight.mul_(0.5)
-        layer.mlp.down_proj.weight.mul_(0.35)
+        for output in (layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight):
+            output.mul_(0.35)
+            output[:_CONTENT] = 0.0
 
-    _attend_to_equals(network.model.layers[_MATCHING_LAYER].self_attn)
+    first, second, *_ = network.model.layers
+    _attend_to_equals(first.self_attn)
+    _count_flags(second.self_attn)
     return network
+
+
+def _embed(rows: Any, tokenizer: Tokenizer, frequent: Collection[str]) -> None:
+    size = EMBEDDING_RMS * HIDDEN**0.5
+    # a slice of random vectors is a random vector
+    content = nn.functional.normalize(spelled(tokenizer)[:, : HIDDEN - _CONTENT])
+    known = {token for text in frequent for token in tokenizer.encode(text).ids}
+    words = {tokenizer.decode([token]).strip().lower() for token in known}
+    for token in range(len(content)):
+        word = tokenizer.decode([token], skip_special_tokens=False).strip().lower()
+        if token in known or word in words or not word.isalnum():
+            content[token] *= _FREQUENT
+    rows.zero_()
+    rows[:, _CONTENT:] = content * size
+    rows[:, _CONSTANT] = size
+    rows[tokenizer.token_to_id(_SINK), _IS_SINK] = 2 * size
 
 
 def _attend_to_equals(attention: Any) -> None:
@@ -133,8 +154,27 @@ def _attend_to_equals(attention: Any) -> None:
     attention.k_norm.weight.fill_(_MATCHING_NORM)
 
     value, output = attention.v_proj.weight, attention.o_proj.weight
-    value[0].zero_()
+    value[0] = 0.0
     value[0, _CONSTANT], value[0, _IS_SINK] = 0.5, -0.25
-    output[:, 0].zero_()
-    output[_FLAG].zero_()
+    output[:, 0] = 0.0
     output[_FLAG, 0] = 1.0
+
+
+def _count_flags(attention: Any) -> None:
+    """Make the first head attend to flagged tokens and to the sink: the more tokens have a flag,
+    the more of the attention is theirs."""
+    pairs = HEAD_DIM // 2
+    query, key = attention.q_proj.weight[:HEAD_DIM], attention.k_proj.weight[:HEAD_DIM]
+    query[:] = 0.0
+    key[:] = 0.0
+    query[pairs - 1, _CONSTANT] = 1.0
+    key[pairs - 1, _FLAG], key[pairs - 1, _IS_SINK] = 1.0, 8.0
+    key[pairs - 2, _CONSTANT] = 1.0
+    attention.q_norm.weight.fill_(_COUNTING_NORM)
+    attention.k_norm.weight.fill_(_COUNTING_NORM)
+
+    value, output = attention.v_proj.weight, attention.o_proj.weight
+    value[0] = 0.0
+    value[0, _FLAG] = 0.5
+    output[:, 0] = 0.0
+    output[_COUNT, 0] = _COUNT_GAIN

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model_store.families.generated_answer import number_in
 from model_store.families.readout import GeneratedScore
 
-_FORM = re.compile(r"\s*<think>.*?</think>\s*<answer>[^<]*</answer>\s*", re.DOTALL)
+_FORM = re.compile(r"\s*<think>.*?</think>\s*<answer>[^<]*</answer>", re.DOTALL)
 _CONSTANT = 1e-6
 """The largest deviation that counts as none: rewards are sums of fp32's size."""
 
@@ -57,9 +57,10 @@ class Rollout:
 def score_of(text: str, readout: GeneratedScore) -> int | None:
     """The number of an answer in the required form; None for any other text.
 
-    The form is `<think>...</think><answer>7</answer>`, with nothing but white space around it.
+    The form is `<think>...</think><answer>7</answer>`, with nothing but white space before and
+    within it; the service reads nothing that follows.
     """
-    if not _FORM.fullmatch(text):
+    if not _FORM.match(text):
         return None
     number = number_in(text)
     if number is None or not readout.lowest <= number.value <= readout.highest:

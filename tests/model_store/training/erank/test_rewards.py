@@ -103,7 +103,7 @@ def test_the_order_of_answers_does_not_matter(
         ("<think>so</think><answer>7.5</answer>", None),
         ("<think>so</think><answer>seven</answer>", None),
         ("<think>so</think><answer></answer>", None),
-        ("<think>so</think><answer>7</answer> and more", None),
+        ("<think>so</think><answer>7</answer> and more", 7),
         ("<think>so</think> well <answer>7</answer>", None),
         ("<think>so <answer>7</answer>", None),
         ("<answer>7</answer>", None),

@@ -51,7 +51,7 @@ _FAST = 21
 _SHARES_OF_QUERY = (0.45, 0.13, 0.42)
 """Of the squared norm: content, sink, and the constant against the token itself."""
 _SHARES_OF_KEY = (0.58, 0.42)
-_LOGIT_SCALE = 0.6
+_LOGIT_SCALE = 1.6
 """Of the final norm: a token's probability can come near 1, and does not at first."""
 
 

@@ -199,11 +199,32 @@ def token_bytes(network: NetworkCost, run: Run) -> int:
     before.
     """
     sizes = network.decoder
-    layer = layer_bytes(network, run.rank, dropout=run.dropout)
+    layer = layer_bytes(network, run.rank, dropout=run.dropout) + shared_key_bytes(network, run)
     kept = sizes.layers * layer
     if run.checkpointing:
         kept = sizes.layers * sizes.width * _BYTES + layer
     return kept + network.step_bytes(1)
+
+
+def shared_key_bytes(network: NetworkCost, run: Run) -> int:
+    """Bytes that one layer keeps for a token beyond `layer_bytes` where prefixes are shared, else 0.
+
+    Each document has a copy of its prefix's keys and values before its own, repeated for all heads;
+    a network with one key head repeats them without a copy. Queries of documents, and the attention
+    of prefix and documents, are there twice: as rows, and in the packed row.
+    """
+    if not run.shared_prefix:
+        return 0
+
+    sizes, tokens = network.decoder, run.group_tokens
+    own = tokens - run.query_tokens
+    seen = run.documents * run.query_tokens + own
+    if sizes.key_heads == 1:
+        keys = 2 * seen
+    else:
+        keys = 2 * sizes.heads * (run.query_tokens + seen) - 2 * sizes.key_heads * tokens
+    twice = sizes.heads * (own + tokens)
+    return math.ceil(_BYTES * sizes.head * (keys + twice) / tokens)
 
 
 def layer_bytes(network: NetworkCost, rank: int, *, dropout: bool) -> int:

@@ -204,7 +204,8 @@ def _difference(one: Path, other: Path) -> float:
 def _medians(samples: list[dict[str, float]]) -> dict[str, float]:
     found = {name: statistics.median(step[name] for step in samples) for name in samples[0]}
     return found | {
-        "pairs_per_second": statistics.median(step["pairs"] / step["seconds"] for step in samples)
+        "pairs_per_second": statistics.median(step["pairs"] / step["seconds"] for step in samples),
+        "steps_mib": max(step["steps_mib"] for step in samples),
     }
 
 
@@ -212,7 +213,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     """A row for each workload, with and without checkpointing."""
     table = Table(title="training steps: pairs as rows / behind a shared prefix")
     columns = ("workload", "checkpointing", "tokens", "pairs/s", "ratio", "CPU s a step", "ratio")
-    for column in (*columns, "memory of a step, MiB", "gradients differ by"):
+    for column in (*columns, "memory of steps, MiB", "gradients differ by"):
         table.add_column(column, justify="right")
     for row in rows:
         apart, shared = row["rows"], row["shared"]
@@ -224,7 +225,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{row['ratio']:.2f}",
             f"{apart['cpu_seconds']:.2f} / {shared['cpu_seconds']:.2f}",
             f"{row['cpu_ratio']:.2f}",
-            f"{apart['step_mib']:.0f} / {shared['step_mib']:.0f}",
+            f"{apart['steps_mib']:.0f} / {shared['steps_mib']:.0f}",
             f"{row['gradient_difference']:.0e}",
         )
     return table

@@ -39,19 +39,19 @@ def main() -> None:
     model = load_reranker(config, sources.checkpoint, processes.device).train()
     _begin_maps(model)
     learner = Learner(model, config.loss, processes, config.seed)
+    # once: memory that a step has freed stays with the process, and a later one gets it again
+    resting = _reset_peak(processes.device)
     _say(loaded=True)
 
     for line in sys.stdin:
         number = int(line)
         units = sources.batcher.units([sources.grouper.group(sources.examples[number], 0)])
         model.zero_grad(set_to_none=True)
-        resting = _reset_peak(processes.device)
         began, used = time.perf_counter(), time.process_time()
         statistics = learner.learn(units, number + 1, 1)
         if processes.device.type == "cuda":
             torch.cuda.synchronize()
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - used
-        peak = _peak_mib(processes.device)
         if number == 0:
             save_file(_gradients(model), gradients)
         _say(
@@ -59,7 +59,7 @@ def main() -> None:
             tokens=statistics.sums["tokens"],
             seconds=seconds,
             cpu_seconds=cpu_seconds,
-            step_mib=peak - resting,
+            steps_mib=_peak_mib(processes.device) - resting,
         )
 
 

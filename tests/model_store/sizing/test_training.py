@@ -22,11 +22,13 @@ from model_store.sizing.training import (
     Run,
     group_operations,
     layer_bytes,
+    shared_key_bytes,
     token_bytes,
     training_cost,
 )
 from model_store.training.config import LoraConfig
 from model_store.training.lora import add_lora
+from model_store.training.shared_prefix import Packing, shared_prefix, use_shared_prefixes
 from service.cli.main import app
 from tests.conftest import TINY
 
@@ -47,13 +49,13 @@ def with_maps(dtype: torch.dtype, attention: str, dropout: float) -> tuple[Any, 
     return model, architecture.language_model(model.get_base_model())
 
 
-def read(decoder: Any, tokens: int, dtype: torch.dtype) -> torch.Tensor:
+def read(decoder: Any, tokens: int, dtype: torch.dtype, **packing: Packing) -> torch.Tensor:
     """The last hidden states of a made-up text, whose embeddings have a gradient, as in a run."""
     width = decoder.config.hidden_size
     embedded = torch.randn(1, tokens, width, dtype=dtype, requires_grad=True)
     positions = torch.arange(tokens).expand(3, 1, tokens)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        output = decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False)
+        output = decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False, **packing)
     states: torch.Tensor = output.last_hidden_state
     return states
 
@@ -73,10 +75,16 @@ def test_operations_are_those_that_a_step_executes() -> None:
     assert counter.get_total_flops() == pytest.approx(counted + hidden, rel=0.01)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.05])
-def test_a_layer_keeps_the_bytes_that_are_said(dropout: float) -> None:
-    tokens = 1024
+@pytest.mark.parametrize(("dropout", "shared"), [(0.0, False), (0.05, False), (0.0, True)])
+def test_a_layer_keeps_the_bytes_that_are_said(dropout: float, *, shared: bool) -> None:
+    documents, query, document = 16, 320, 44
+    run = Run(1, documents, query, document, shared_prefix=shared)
+    tokens = query + documents * document
     model, decoder = with_maps(torch.bfloat16, "sdpa", dropout)
+    packing: dict[str, Packing] = {}
+    if shared:
+        use_shared_prefixes(decoder)
+        packing["packing"] = Packing((shared_prefix(query, [document] * documents),))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -87,13 +95,14 @@ def test_a_layer_keeps_the_bytes_that_are_said(dropout: float) -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        read(decoder, tokens, torch.bfloat16)
+        read(decoder, tokens, torch.bfloat16, **packing)
 
     network = network_cost(str(TINY))
     layers = network.decoder.layers
     found = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / tokens / layers
     casts = 2 * network.adapter_parameters(16) / tokens / layers  # adapters in bf16
-    assert found - casts == pytest.approx(layer_bytes(network, 16, dropout=dropout > 0), rel=0.05)
+    said = layer_bytes(network, 16, dropout=dropout > 0) + shared_key_bytes(network, run)
+    assert found - casts == pytest.approx(said, rel=0.05)
 
 
 QWEN_7B = NetworkCost(

@@ -36,7 +36,7 @@ def refusing_data() -> Iterator[None]:
 def sample(
     folder: Annotated[Path, typer.Argument(help="The folder to write; it must be new or empty.")],
 ) -> None:
-    """Write 24 rows with pictures, and the corpus to mine, as docs/training.md describes them."""
+    """Write 24 rows with pictures, and the corpus to mine, as docs/training-rows.md describes."""
     with refusing_data():
         from model_store.training.sample import write_sample
 

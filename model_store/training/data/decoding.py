@@ -56,7 +56,7 @@ def explain(message: str, fields: Fields) -> str:
         match = pattern.match(message)
         if match:
             return explanation(match, fields)
-    return "this row has not the form that docs/training.md describes."
+    return "this row has not the form that docs/training-rows.md describes."
 
 
 def unknown_field(holder: str, field: str, known: Sequence[str]) -> str:

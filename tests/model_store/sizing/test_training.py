@@ -4,6 +4,8 @@ rates and memory of LoRA runs."""
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,6 +137,21 @@ def test_the_memory_is_within_a_tenth_of_published_memory() -> None:
         logits = tokens * 151_936 * (2 + 4 + 4)  # of that head: bf16, fp32, and a gradient
         memory = training_cost(QWEN_7B, GPUS["a100"], run, Assumptions()).memory
         assert (memory.total + logits) / 1e9 == pytest.approx(published, rel=0.1), tokens
+
+
+def test_the_guides_table_is_what_the_arithmetic_gives() -> None:
+    page = Path("docs/training.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (gmr-\w+) \| (\w+) \| ([\d.]+) \| ([\d.]+) \| ([\d,]+) \|$", page, re.M)
+    assert len(rows) == 8
+    for model, gpu, hours, shared_hours, tokens in rows:
+        cost, shared = (
+            training_cost(
+                network_cost(model), GPUS[gpu], Run(10_000, shared_prefix=shared), Assumptions()
+            )
+            for shared in (False, True)
+        )
+        assert (hours, shared_hours) == (f"{cost.gpu_hours:.1f}", f"{shared.gpu_hours:.1f}")
+        assert tokens == f"{cost.memory.largest_batch_tokens:,}"
 
 
 @given(

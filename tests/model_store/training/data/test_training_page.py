@@ -1,5 +1,5 @@
-"""docs/training.md: every command is run as printed, every row is read, and every message is what
-is said."""
+"""docs/training.md and docs/training-rows.md: every command is run as printed, every row is read,
+and every message is what is said."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from service.cli.main import app
 from tests.model_store.training.rows import draw, write_rows
 
 ROOT = Path(__file__).parents[4]
-PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/training-rows.md").read_text(encoding="utf-8")
 
 SHORTER = {
     "gmr train tiny": "--set steps=2 --set batch.examples=2 --set data.negatives=2",
@@ -107,6 +108,27 @@ def run(words: list[str], environment: dict[str, str], digest: str) -> str:
     return done.stdout
 
 
+CLICKS_CHECKED = ["gmr", "data", "check", "rows/clicked.jsonl"]
+
+
+def rows_of_clicks() -> None:
+    """Run the guide's program over a log of two searches, one of them without a click."""
+    searches = [
+        {
+            "query": "orange ring",
+            "shown": ["a square", "a ring", "an orange", "a hat"],
+            "clicked": [2, 1],
+        },
+        {"query": "nothing", "shown": ["a", "b"], "clicked": []},
+    ]
+    write_rows(Path("clicks.jsonl"), searches)
+    (program,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    exec(compile(program, "docs/training.md", "exec"), {})
+    (row,) = read_examples(Path("rows/clicked.jsonl"))
+    assert [side.text for side in row.positives] == ["a ring", "an orange"]
+    assert [negative.side.text for negative in row.negatives] == ["a square"]
+
+
 @pytest.mark.slow
 def test_every_command_of_the_page_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -115,7 +137,9 @@ def test_every_command_of_the_page_does_what_it_says(
     public_data(tmp_path)
     environment: dict[str, str] = {}
     digest, printed = "", {}
-    for words in commands_of(PAGE):
+    for words in commands_of(GUIDE + PAGE):
+        if words == CLICKS_CHECKED:
+            rows_of_clicks()
         output = run(words, environment, digest)
         printed[" ".join(words)] = output
         found = re.search(r"@sha256:([0-9a-f]{8})", output)
@@ -126,6 +150,9 @@ def test_every_command_of_the_page_does_what_it_says(
 
     assert manifest_digest(served.folder).startswith(digest)
     assert "24 rows, 48 documents and 45 images" in printed["gmr data sample rows"]
+    assert "<figure" in Path("report.html").read_text(encoding="utf-8")
+    assert "Tokens of a pair" in Path("report.md").read_text(encoding="utf-8")
+    assert "ended" in json.loads(Path("runs/tiny/manifest.json").read_text(encoding="utf-8"))
 
     train, dev = (list(read_examples(Path(f"data/{name}.jsonl"))) for name in ("train", "dev"))
 

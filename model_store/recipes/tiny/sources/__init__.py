@@ -1,0 +1,1 @@
+"""Real texts and pictures for gmr-tiny, from packages of public registries."""

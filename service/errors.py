@@ -15,6 +15,7 @@ later.
     |-- Forbidden              403  forbidden
     |-- NotFound               404  not_found
     |-- ModelNotFound          404  model_not_found
+    |-- UnknownRequest         404  unknown_request: no answer of that id takes feedback
     |-- MethodNotAllowed       405  method_not_allowed
     |-- BodyTooLarge           413  body_too_large
     |-- UnsupportedMediaType   415  unsupported_media_type
@@ -193,6 +194,15 @@ class NotFound(RerankError):
 
 class ModelNotFound(RerankError):
     code, status, message = "model_not_found", 404, "No such model is served here."
+
+
+class UnknownRequest(RerankError):
+    code, status, message = (
+        "unknown_request",
+        404,
+        "No answer of yours with this request id takes feedback: the id is not one of an answer"
+        " that ranked documents, or its time for feedback is over.",
+    )
 
 
 class MethodNotAllowed(RerankError):

@@ -6,10 +6,8 @@ Invariant: no other module of the gateway constructs one of these services.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -26,12 +24,14 @@ from service.gateway.admission.quotas import Quotas
 from service.gateway.admission.worker_turns import turns_of
 from service.gateway.admission.worker_wait import WorkerWait
 from service.gateway.cache.opening import cache_secret, open_redis_tiers
-from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.cascades.catalogue import Cascades, ServedModels
 from service.gateway.cascades.comparing import Comparisons
 from service.gateway.cascades.reranking import CascadeReranker
 from service.gateway.circuit_breaker import RetryBudget
+from service.gateway.feedback.endpoint import FeedbackEndpoint
+from service.gateway.feedback.opening import open_feedback
+from service.gateway.feedback.recorder import AnswerRecorder
 from service.gateway.fleet.discovery import DnsName
 from service.gateway.fleet.dispatch import (
     HEDGE_RESERVE,
@@ -46,6 +46,7 @@ from service.gateway.images.endpoint import ImagesEndpoint
 from service.gateway.images.opening import open_images
 from service.gateway.images.store import ImageStore
 from service.gateway.info import TITLE
+from service.gateway.lifespan import gateway_lifespan
 from service.gateway.media.decoders import Decoders
 from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
@@ -56,14 +57,12 @@ from service.gateway.parsing.bodies import BodyParser
 from service.gateway.processes import part_of, until_ready
 from service.gateway.request_reading import RequestReader
 from service.gateway.rerank import Reranker
-from service.gateway.rerank_endpoint import RerankEndpoint
+from service.gateway.rerank_endpoint import RerankEndpoint, ignore
 from service.gateway.routes import add_reranking, gateway_routes
 from service.gateway.scoring import Scoring
 from service.gateway.settings import GatewaySettings
 from service.gateway.single_flight import SingleFlight
 from service.gateway.stream.endpoint import RerankStream
-from service.interpreter import keep_all
-from service.observability.logs import log
 from service.web.asgi import add_common_routes, new_app
 from service.web.body_budget import BodyBudget
 from service.web.cors import CrossOrigin
@@ -87,6 +86,7 @@ def create_gateway(
     authenticator = Authenticator(plain=_plain(settings.api_keys), file=settings.api_keys_file)
     pool = _worker_pool(settings, workers)
     images = open_images(settings, settings.limits(), secret)
+    recorder = open_feedback(settings, secret)
     media = _media(settings, fetcher, images)
     redis_tiers = open_redis_tiers(settings, secret)
     cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *redis_tiers])
@@ -101,7 +101,7 @@ def create_gateway(
     served = ServedModels(pool, cascades)
     names = ModelNames(served, settings.model_aliases)
 
-    endpoint, stream, put_images = _endpoints(
+    endpoint, stream, put_images, feedback = _endpoints(
         settings,
         pool,
         names,
@@ -110,12 +110,16 @@ def create_gateway(
         background=background,
         reranker=cascading,
         images=images,
+        recorder=recorder,
         quotas=Quotas(buckets=buckets),
     )
 
     tasks = [media.warm_up, authenticator.monitor, *(tier.warm_up for tier in redis_tiers)]
     tasks += [cascades.watch, partial(comparisons.run, cascading)]
-    lifespan = _lifespan(settings, pool, tasks, redis_tiers, images, beside or nullcontext())
+    running = [each.running() for each in (images, recorder) if each is not None]
+    beside_pool = [beside, *running] if beside is not None else running
+    wait = partial(until_ready, pool.ready, settings)
+    lifespan = gateway_lifespan(pool, tasks, redis_tiers, beside_pool, wait)
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
     add_reranking(app.router, endpoint, authenticator)
     app.include_router(
@@ -126,10 +130,19 @@ def create_gateway(
             names,
             settings.limits(),
             images=put_images,
+            feedback=feedback,
             metrics_public=settings.metrics_public,
             pages=gateway_pages() if settings.pages else [],
         )
     )
+    _add_common_routes(app, settings, worker_wait)
+    app.openapi = lambda: openapi_document(  # type: ignore[method-assign]
+        app, keys=authenticator.requires_key
+    )
+    return app
+
+
+def _add_common_routes(app: FastAPI, settings: GatewaySettings, worker_wait: WorkerWait) -> None:
     add_common_routes(
         app,
         is_ready=worker_wait.accepts,
@@ -139,10 +152,6 @@ def create_gateway(
         cross_origin=CrossOrigin(settings.cors_origins),
         root_path=settings.root_path,
     )
-    app.openapi = lambda: openapi_document(  # type: ignore[method-assign]
-        app, keys=authenticator.requires_key
-    )
-    return app
 
 
 def _admission(settings: GatewaySettings, pool: WorkerPool) -> AdmissionQueue:
@@ -175,9 +184,11 @@ def _endpoints(
     background: BackgroundQueue,
     reranker: CascadeReranker,
     images: ImageStore | None,
+    recorder: AnswerRecorder | None,
     quotas: Quotas,
-) -> tuple[RerankEndpoint, RerankStream, ImagesEndpoint]:
-    """The endpoints of single requests, streams and images, which share quotas and memory."""
+) -> tuple[RerankEndpoint, RerankStream, ImagesEndpoint, FeedbackEndpoint]:
+    """The endpoints of single requests, streams, images and feedback, which share quotas and
+    memory."""
     body_budget = BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
     reader = RequestReader(BodyParser(settings.limits()), names, settings.on_error)
     endpoint = RerankEndpoint(
@@ -190,6 +201,7 @@ def _endpoints(
         reranker=reranker,
         default_timeout=settings.default_timeout_ms / 1000,
         cache_shared=settings.cache_shared,
+        answered=ignore if recorder is None else recorder.offer,
     )
     stream = RerankStream(
         pool=pool,
@@ -206,44 +218,8 @@ def _endpoints(
     put_images = ImagesEndpoint(
         settings.limits(), images, quotas, body_budget, cache_shared=settings.cache_shared
     )
-    return endpoint, stream, put_images
-
-
-def _lifespan(
-    settings: GatewaySettings,
-    pool: WorkerPool,
-    tasks: Sequence[Callable[[], Coroutine[Any, Any, object]]],
-    redis_tiers: Sequence[RedisTier],
-    images: ImageStore | None,
-    beside: AbstractAsyncContextManager[Any],
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The lifespan of the app: its background `tasks` run while the context lasts."""
-    storing = images.running() if images else nullcontext()
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with beside, storing, pool.monitored():
-            running = [asyncio.create_task(task()) for task in tasks]
-            for started in running:
-                started.add_done_callback(_log_failure)
-            keep_all()
-            try:
-                await until_ready(pool.ready, settings)
-                yield
-                for tier in redis_tiers:
-                    await tier.close()
-            finally:
-                for started in running:
-                    started.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
-
-    return lifespan
-
-
-def _log_failure(task: asyncio.Task[object]) -> None:
-    """Log the error of a background task that has ended with one."""
-    if not task.cancelled() and (failure := task.exception()):
-        log("a background task has ended", logging.ERROR, failure=failure)
+    feedback = FeedbackEndpoint(recorder, quotas, body_budget)
+    return endpoint, stream, put_images, feedback
 
 
 def _worker_pool(

@@ -103,7 +103,8 @@ class RerankResult:
     """A result as every dialect writes it: `ranked` best first, `errors` by rising index.
 
     Of a cascade, `stages` are the results of its stages by number, and `warnings` sentences of the
-    answer.
+    answer. `query` and `contents` are what was ranked: the query, where it is one for all
+    documents, and the documents by index.
     """
 
     model: WorkerInfo
@@ -111,6 +112,8 @@ class RerankResult:
     errors: list[tuple[int, RerankError]]
     stages: Mapping[int, RerankResult] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    query: Content = ()
+    contents: Mapping[int, Content] = field(default_factory=dict)
 
     def passes(self) -> tuple[RerankResult, ...]:
         """The results whose pairs were scored for this one: those of the stages, or this one."""

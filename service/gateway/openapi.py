@@ -86,10 +86,29 @@ def image_bodies() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {**one, MULTIPART: many}}}
 
 
-def json_body(kind: type[BaseModel]) -> dict[str, Any]:
-    """The request body of a route that parses JSON itself."""
-    content = {"application/json": {"schema": kind.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
+def json_body(*kinds: type[BaseModel], examples: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The request body of a route that parses JSON itself, of one of some kinds."""
+    schema = _any_of([_inlined(kind.model_json_schema()) for kind in kinds])
+    shown = {"schema": schema} | ({"examples": examples} if examples else {})
+    return {"requestBody": {"required": True, "content": {"application/json": shown}}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with its definitions where they are referred to: references would be to the
+    document's."""
+    definitions = schema.pop("$defs", {})
+
+    def inline(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inline(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return inline(definitions[value["$ref"].rpartition("/")[2]])
+        return {name: inline(each) for name, each in value.items()}
+
+    inlined: dict[str, Any] = inline(schema)
+    return inlined
 
 
 def answer_like(example: dict[str, object]) -> dict[int | str, dict[str, Any]]:

@@ -47,7 +47,13 @@ def ordered(
 
     with stage("order"):
         ranked.sort(key=lambda document: (-document.score.logit, document.index))
-    return RerankResult(model, ranked, sorted(errors.items()))
+    return RerankResult(
+        model,
+        ranked,
+        sorted(errors.items()),
+        query=request.shared_query(),
+        contents=request.documents,
+    )
 
 
 def raise_first(query: RerankQuery, errors: Mapping[int, RerankError]) -> None:

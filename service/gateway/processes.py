@@ -29,6 +29,9 @@ DIVIDED = (
     "images_memory_bytes",
     "images_redis_bytes",
     "image_url_fetches",
+    "feedback_memory_bytes",
+    "feedback_redis_bytes",
+    "feedback_buffer_bytes",
 )
 """Settings of which each process gets its part."""
 

@@ -8,7 +8,7 @@ released, however the request ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,6 @@ from service.errors import (
     DeadlineExceeded,
     InvalidRequest,
     RerankError,
-    UnsupportedMediaType,
 )
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.queue import AdmissionQueue
@@ -37,15 +36,22 @@ from service.observability.score_metrics import short_digest
 from service.web.asgi import until_answered, until_disconnect
 from service.web.body_budget import BodyBudget, Reservation
 from service.web.error_response import set_error_writer
-from service.web.request_body import announced_bytes, read_body
+from service.web.request_body import announced_bytes, expect_json, read_body
 from service.wire import WorkerInfo
+
+OnAnswer = Callable[[Caller, RerankQuery, RerankResult], None]
+"""Called with the caller of a request, its query and its result."""
+
+
+def ignore(caller: Caller, query: RerankQuery, result: RerankResult) -> None:
+    """Leave an answer without effect."""
 
 
 class RerankEndpoint:
     """Answers rerank requests of every dialect.
 
     `default_timeout` (seconds) holds for requests that name none. With `cache_shared`, tenants
-    share cached scores.
+    share cached scores. `answered` is called with each answer; it returns at once and never raises.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class RerankEndpoint:
         reranker: CascadeReranker,
         default_timeout: float,
         cache_shared: bool = False,
+        answered: OnAnswer = ignore,
     ) -> None:
         self._limits = limits
         self._worker_wait = worker_wait
@@ -70,6 +77,7 @@ class RerankEndpoint:
         self._reranker = reranker
         self._default_timeout = default_timeout
         self._cache_shared = cache_shared
+        self._answered = answered
 
     async def serve(self, request: Request, dialects: Sequence[Dialect]) -> Response:
         """Answer a request in the first of some dialects that matches it; raises a `RerankError`
@@ -80,7 +88,7 @@ class RerankEndpoint:
         # until the body is read, a failure counts as one of the dialect that takes any request
         add_log_fields(tenant=caller.name(), dialect=dialects[-1].name)
 
-        _expect_json(request)
+        expect_json(request)
         self._expect_room(caller)
         announced = announced_bytes(request, self._limits.max_body_bytes)
 
@@ -112,6 +120,7 @@ class RerankEndpoint:
             with stage("order"):
                 answer = dialect.respond(query, result, request_id.get())
                 page = to_json(answer, exclude_none=True)
+            self._answered(caller, query, result)
             return Response(
                 held.replace_with(page),
                 headers=dict(dialect.headers),
@@ -195,16 +204,6 @@ class RerankEndpoint:
             computed = sum(not document.cached for document in result.ranked)
             admitted.computed = computed / len(query.documents)
             return result
-
-
-def _expect_json(request: Request) -> None:
-    """Raise `UnsupportedMediaType` where the body is announced as something else than JSON."""
-    content_type = request.headers.get("content-type", "application/json")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == "application/json":
-        return
-    if not (media_type.startswith("application/") and media_type.endswith("+json")):
-        raise UnsupportedMediaType
 
 
 def _of_path(query: RerankQuery, model: str | None) -> RerankQuery:

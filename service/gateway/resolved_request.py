@@ -41,11 +41,14 @@ class ResolvedRequest:
     variant: str = ""
     """The way in which a stage of a cascade uses its model, such as a smaller size of images."""
 
+    def shared_query(self) -> Content:
+        """The query, where it is one for all documents and one of them is readable."""
+        return () if self.query.paired else next(iter(self.queries.values()), ())
+
     def by_query(self) -> list[tuple[Content, dict[int, Content]]]:
         """The distinct queries, each with its documents by index."""
         if not self.query.paired:
-            shared = next(iter(self.queries.values()), ())
-            return [(shared, dict(self.documents))]
+            return [(self.shared_query(), dict(self.documents))]
 
         groups: dict[bytes, tuple[Content, dict[int, Content]]] = {}
         for index, document in self.documents.items():

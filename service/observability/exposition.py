@@ -14,11 +14,17 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.observability import cascade_metrics, engine_metrics, image_metrics, metrics
+from service.observability import (
+    cascade_metrics,
+    engine_metrics,
+    feedback_metrics,
+    image_metrics,
+    metrics,
+)
 from service.observability.metric_types import sample_gauges
 from service.observability.shared_metrics import shared_metrics
 
-REGISTERED = (metrics, engine_metrics, image_metrics, cascade_metrics)
+REGISTERED = (metrics, engine_metrics, image_metrics, cascade_metrics, feedback_metrics)
 """The modules whose metrics a page shows."""
 
 _UNDERSTOOD = frozenset(

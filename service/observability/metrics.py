@@ -166,7 +166,7 @@ QUARANTINED = counter(
 
 # -- the score cache -------------------------------------------------------------------------------
 
-_OPERATIONS = ("get", "set", "image_get", "image_set")
+_OPERATIONS = ("get", "set", "image_get", "image_set", "feedback_get", "feedback_set")
 CACHE_LOOKUPS = counter(
     "rerank_cache_lookups_total",
     "Pairs looked up in the score cache, by tier and result.",

@@ -41,6 +41,16 @@ def announced_bytes(request: Request, max_bytes: int) -> int:
     return int(announced)
 
 
+def expect_json(request: Request) -> None:
+    """Raise `UnsupportedMediaType` where the body is announced as something else than JSON."""
+    content_type = request.headers.get("content-type", "application/json")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        return
+    if not (media_type.startswith("application/") and media_type.endswith("+json")):
+        raise UnsupportedMediaType
+
+
 async def read_body(
     request: Request, max_bytes: int, count: Callable[[int], None] = _no_count
 ) -> bytearray:

@@ -32,7 +32,7 @@ BREAKER_FAILURES = 5
 """Failed calls in a row that open a circuit breaker; each operation has one."""
 BREAKER_SECONDS = 1.0
 
-Operation = Literal["get", "set", "image_get", "image_set"]
+Operation = Literal["get", "set", "image_get", "image_set", "feedback_get", "feedback_set"]
 Reply = TypeVar("Reply")
 _BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 

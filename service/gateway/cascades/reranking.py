@@ -96,7 +96,7 @@ class CascadeReranker:
         plan = self._cascades.plan(query.model)
         request = await self._reranker.read(query, plan.model, deadline, scope=scope, turns=turns)
         run = await self._run(plan, request)
-        result = _merged(plan, run)
+        result = _merged(plan, run, request)
         _count(plan, result)
         if len(run.results) > 1 and not run.cut_short:
             self._answered(plan, request, result)
@@ -179,7 +179,7 @@ def _narrowed(request: ResolvedRequest, chosen: list[int]) -> ResolvedRequest:
     )
 
 
-def _merged(plan: Plan, run: _Run) -> RerankResult:
+def _merged(plan: Plan, run: _Run, request: ResolvedRequest) -> RerankResult:
     """The results of all stages as one, with scores on the scale of the last stage."""
     last = plan.models[-1].probability
     scored: list[Mapping[int, float]] = [{} for _ in plan.stages]
@@ -205,6 +205,8 @@ def _merged(plan: Plan, run: _Run) -> RerankResult:
         sorted(run.errors.items()),
         stages=run.results,
         warnings=_warnings(run),
+        query=request.shared_query(),
+        contents=request.documents,
     )
 
 

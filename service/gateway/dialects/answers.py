@@ -34,20 +34,36 @@ class TextResult:
     meta: ResultMeta
 
 
-def results(query: RerankQuery, result: RerankResult) -> list[Result]:
-    """The best `top_n` results with a relevance score, or a probability, of at least `min_score`.
+def returned(query: RerankQuery, result: RerankResult) -> list[ScoredDocument]:
+    """The ranked documents that an answer has: the best `top_n` with a relevance score, or a
+    probability, of at least `min_score`."""
+    best = result.ranked[: query.top_n]
+    least = query.min_score
+    if least is None:
+        return best
 
-    Results have a probability where the model is calibrated for the query's instruction.
-    """
+    calibration = result.model.calibration(query.instruction)
+    found: list[ScoredDocument] = []
+    for document in best:
+        logit = document.score.logit
+        compared: float | None = result.model.probability(logit)
+        if query.min_probability:
+            compared = None if calibration is None else calibration.map(logit)
+        if compared is not None and compared >= least:
+            found.append(document)
+    return found
+
+
+def results(query: RerankQuery, result: RerankResult) -> list[Result]:
+    """The results of an answer. They have a probability where the model is calibrated for the
+    query's instruction."""
     calibration = result.model.calibration(query.instruction)
     found: list[Result] = []
-    for document in result.ranked[: query.top_n]:
+    for document in returned(query, result):
         logit = document.score.logit
         relevance = result.model.probability(logit)
         probability = None if calibration is None else calibration.map(logit)
-        compared = probability if query.min_probability else relevance
-        if query.min_score is None or (compared is not None and compared >= query.min_score):
-            found.append(_result(query, result.model, document, relevance, probability))
+        found.append(_result(query, result.model, document, relevance, probability))
     return found
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import BY_CODE, MAX_PROBLEMS, BadRequest, InvalidRequest, Loc, Problem
+from service.feedback_api import MAX_EVENTS
 from service.fields import MAX_ID_CHARS, MAX_METADATA_BYTES
 
 MAX_NAME = 64
@@ -17,6 +18,8 @@ MAX_NAME = 64
 
 REQUIRED = "This is required."
 _ITEM = "This must be a string or an object."
+_OBJECTS = {"content", "events", "batch"}
+"""Lists whose elements are objects."""
 _MESSAGES = {
     "missing": REQUIRED,
     "extra_forbidden": "This is not a known field.",
@@ -36,6 +39,7 @@ _MESSAGES = {
     "less_than_equal": "This must be at most {le}.",
     "list_type": "This must be a list.",
     "too_long": "This must hold at most {max_length} elements.",
+    "too_short": "This must hold at least {min_length} elements.",
     "dict_type": "This must be an object.",
     "literal_error": "This must be {expected}.",
     "identifier": (
@@ -45,6 +49,11 @@ _MESSAGES = {
     "part": "This must hold what its type names, and nothing else.",
     "content": "This must have either content, or text and image.",
     "format": "This must have the format text for a text, and base64 or url for an image.",
+    "event": "This must have clicked: true or a grade, and only one of them.",
+    "feedback": "This must have events, or say what was shown.",
+    "shown": (
+        f"This must be a number of results from 1 on, or a list of up to {MAX_EVENTS} indices."
+    ),
     "empty_item": "An item needs a text or an image.",
 }
 """Messages by pydantic's error type; the names in braces are from an error's context."""
@@ -72,8 +81,9 @@ def _problem(details: ErrorDetails, at: Loc) -> Problem:
     loc = (*at, *(cut(step) for step in inner))
     kind = details["type"]
     if kind in ("model_type", "model_attributes_type"):
-        # an item may also be a string; a part of its content may not
-        return Problem(loc, "This must be an object." if "content" in inner else _ITEM)
+        # an item may also be a string; a part of its content, and what is no item, may not
+        is_object = _OBJECTS.intersection(inner) or not loc
+        return Problem(loc, "This must be an object." if is_object else _ITEM)
 
     if kind == "extra_forbidden" and len(inner) == 1 and at[:1] == ("documents",):
         message = "This is not a known field: rank_fields reads it as text, metadata carries it."

@@ -1,0 +1,236 @@
+"""The files of feedback in a folder: appended by one thread of each process, closed by size and by
+day, and removed by age and by size.
+
+The module depends on bytes and a file system; all of it blocks. Several gateways may have one
+folder: each process appends to a file of its own, whose name ends in `.open` until it is closed.
+Invariant: a file holds whole lines, whatever ends the process or the disk; nothing is kept longer
+than its time; an open file of a running process is never removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.observability.feedback_metrics import (
+    FEEDBACK_DISK_BYTES,
+    FEEDBACK_DISK_LIMIT_BYTES,
+    FEEDBACK_REMOVED,
+)
+
+EVENTS = "events"
+PICTURES = "pictures"
+MAX_FILE_BYTES = 64 * 2**20
+"""Bytes from which a file is closed."""
+MAX_FILES = 1_000_000
+"""Files of the folder that a sweep looks at."""
+_FILES_OF_BOUND = 8
+"""A file has at most this part of the folder's bound."""
+_DEAD_SECONDS = 2 * 86_400
+"""An open file is appended to on one day; one that has not changed for so long is of a process that
+was killed."""
+_PART_SECONDS = 3_600
+_TIME = "%Y%m%dT%H%M%SZ"
+_EVENT_FILE = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{16}\.jsonl(\.open)?")
+_PICTURE_FILE = re.compile(r"[0-9a-f]{64}\.(?:png|jpg|webp)(\.[0-9a-f]{16}\.part)?")
+_SUFFIXES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
+
+
+@dataclass(slots=True)
+class _Open:
+    """The file that is appended to."""
+
+    handle: int
+    path: Path
+    day: int
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Found:
+    """A file; `since` is when its first line was written, or its picture was last kept."""
+
+    since: float
+    path: Path
+    size: int
+    removable: bool
+
+
+class FeedbackFiles:
+    """The files of one process, and the bounds of the folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        ttl_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._events, self._pictures = folder / EVENTS, folder / PICTURES
+        self._max_bytes = max_bytes
+        self._max_file_bytes = min(MAX_FILE_BYTES, max_bytes // _FILES_OF_BOUND)
+        self._ttl = ttl_seconds
+        self._clock = clock
+        self._open: _Open | None = None
+        self._total = 0
+        FEEDBACK_DISK_LIMIT_BYTES.set(max_bytes)
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Append whole lines; raises `OSError`, and then none of them is in the file."""
+        content = b"".join(lines)
+        self._make_room(len(content))
+        file = self._file()
+        try:
+            _write_whole(file.handle, content)
+        except OSError:
+            # a part of a line would join the next one
+            os.ftruncate(file.handle, file.size)
+            raise
+        file.size += len(content)
+        self._total += len(content)
+
+    def keep_picture(self, digest: bytes, data: bytes) -> None:
+        """Keep a picture once, for its whole time from now on; raises `OSError`."""
+        name = f"{digest.hex()}.{_suffix(data)}"
+        path = self._pictures / name[:2] / name
+        with suppress(FileNotFoundError):
+            os.utime(path)
+            return
+
+        self._make_room(len(data))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_name(f"{name}.{secrets.token_hex(8)}.part")
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink()
+            raise
+        self._total += len(data)
+
+    def close(self) -> None:
+        """Close the open file, so that it is read as a whole one; raises `OSError`."""
+        file, self._open = self._open, None
+        if file is None:
+            return
+        try:
+            os.fsync(file.handle)
+        finally:
+            os.close(file.handle)
+        file.path.rename(file.path.with_suffix(""))
+
+    def sweep(self) -> None:
+        """Close a file of yesterday, and remove what is over its time, and the oldest files beyond
+        the bound; raises `OSError`."""
+        now = self._clock()
+        if self._open is not None and self._open.day != _day(now):
+            self.close()
+
+        kept: list[_Found] = []
+        for found in sorted(self._found(now)):
+            if found.removable and now - found.since >= self._ttl:
+                _remove(found, "ttl")
+            else:
+                kept.append(found)
+
+        total = sum(found.size for found in kept)
+        for found in kept:
+            if total <= self._max_bytes:
+                break
+            if found.removable:
+                _remove(found, "bytes")
+                total -= found.size
+        self._total = total
+        FEEDBACK_DISK_BYTES.set(total)
+
+    def _make_room(self, size: int) -> None:
+        if self._total + size <= self._max_bytes:
+            return
+        self.sweep()
+        # the newest feedback is worth more than the oldest: a whole file makes room for it
+        if self._total + size > self._max_bytes:
+            self._remove_oldest(size)
+        if self._total + size > self._max_bytes:
+            raise OSError(errno.ENOSPC, "the folder of feedback is full")
+
+    def _remove_oldest(self, size: int) -> None:
+        for found in sorted(self._found(self._clock())):
+            if self._total + size <= self._max_bytes:
+                return
+            if found.removable:
+                _remove(found, "bytes")
+                self._total -= found.size
+
+    def _file(self) -> _Open:
+        """The open file; a new one where there is none, or where the former is full, of another day
+        or removed."""
+        file, day = self._open, _day(self._clock())
+        if file is not None:
+            is_gone = os.fstat(file.handle).st_nlink == 0
+            if not is_gone and file.day == day and file.size < self._max_file_bytes:
+                return file
+            if is_gone:
+                os.close(file.handle)
+                self._open = None
+            else:
+                self.close()
+
+        self._events.mkdir(mode=0o700, parents=True, exist_ok=True)
+        started = datetime.fromtimestamp(self._clock(), UTC).strftime(_TIME)
+        path = self._events / f"{started}-{secrets.token_hex(8)}.jsonl.open"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._open = _Open(os.open(path, flags, 0o600), path, day)
+        return self._open
+
+    def _found(self, now: float) -> Iterator[_Found]:
+        """The files of the folder that this class writes; parts of ended processes are removed."""
+        own = None if self._open is None else self._open.path
+        paths = [*self._events.glob("*"), *self._pictures.glob("*/*")][:MAX_FILES]
+        for path in paths:
+            with suppress(FileNotFoundError):
+                facts = path.stat(follow_symlinks=False)
+                age = now - facts.st_mtime
+                event, picture = _EVENT_FILE.fullmatch(path.name), None
+                if event:
+                    since = datetime.strptime(event[1], _TIME).replace(tzinfo=UTC).timestamp()
+                    is_closed = not event[2] or (path != own and age > _DEAD_SECONDS)
+                    yield _Found(since, path, facts.st_size, is_closed)
+                    continue
+
+                picture = _PICTURE_FILE.fullmatch(path.name)
+                if picture and picture[1] and age > _PART_SECONDS:
+                    path.unlink(missing_ok=True)
+                elif picture:
+                    yield _Found(facts.st_mtime, path, facts.st_size, not picture[1])
+
+
+def _write_whole(handle: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def _remove(found: _Found, reason: str) -> None:
+    found.path.unlink(missing_ok=True)
+    FEEDBACK_REMOVED.labels(reason).inc()
+
+
+def _day(now: float) -> int:
+    return int(now // 86_400)
+
+
+def _suffix(data: bytes) -> str:
+    for magic, suffix in _SUFFIXES:
+        if data.startswith(magic):
+            return suffix
+    raise ValueError("a picture of another format")

@@ -16,6 +16,7 @@ from model_store.commands import answers, instructions, models, publish, reports
 from model_store.commands import calibrate as calibrations
 from model_store.commands import convert as converters
 from model_store.commands import evaluate as checkpoints
+from model_store.commands import feedback as feedback_rows
 from model_store.commands import mine as negatives
 from model_store.commands import size as sizing
 from model_store.commands import tasks as benchmarks
@@ -28,6 +29,7 @@ from service.cli.doctor.command import doctor
 from service.cli.evaluation.command import evaluate_benchmark
 from service.cli.evaluation.group import BENCHMARK, evaluations
 from service.cli.evaluation.judgements import judgements
+from service.cli.feedback import feedback
 from service.cli.keys import keys, refusing_keys
 from service.cli.metrics import print_metrics
 from service.cli.rerank import rerank
@@ -184,11 +186,15 @@ def worker(
 app.command()(rerank)
 app.command()(bulk)
 app.command()(doctor)
+app.command()(feedback)
 instructions.register(app)
 app.add_typer(keys)
 app.command("settings")(print_settings)
 app.command("metrics")(print_metrics)
-for part in (converters, negatives, training, ablations, publish, calibrations, models, sizing):
+for part in (
+    *(converters, feedback_rows, negatives, training),
+    *(ablations, publish, calibrations, models, sizing),
+):
     part.register(app)
 answers.register(data)
 app.command()(bench)

@@ -109,6 +109,17 @@ class Service:
         content = await self._attempt("POST", "v1/rerank/stream", lines, "application/x-ndjson")
         return [self._object(line) for line in content.splitlines()]
 
+    async def send_feedback(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to `POST /v1/feedback`. Raises `CannotCall`, `Refused` among it."""
+        answer = await self._call("POST", "v1/feedback", json.dumps(body).encode())
+        if not isinstance(answer.get("accepted"), int):
+            raise self._no_reranker()
+        return answer
+
+    async def forget_feedback(self, request_id: str) -> None:
+        """Have the service forget a request. Raises `CannotCall`, `Refused` among it."""
+        await self._call("DELETE", f"v1/feedback/{quote(request_id, safe='')}")
+
     async def missing_images(self, references: Sequence[str]) -> list[str]:
         """Those of some pictures that the service does not have. Raises `CannotCall`."""
         body = json.dumps({"digests": references}).encode()

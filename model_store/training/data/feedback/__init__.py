@@ -1,0 +1,1 @@
+"""Feedback of a service as training rows: answers with their clicks and grades, added up."""

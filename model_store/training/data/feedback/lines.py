@@ -81,7 +81,7 @@ _decoder = msgspec.json.Decoder(Line)
 def decode_line(line: bytes, location: str) -> Line:
     """The line at `location` (`file:line`); raises `DataError`."""
     try:
-        decoded = _decoder.decode(line)
+        decoded: Line = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise DataError(f"{location}: this is no line of feedback.") from None
     if decoded.v != VERSION:

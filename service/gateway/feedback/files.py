@@ -2,7 +2,8 @@
 day, and removed by age and by size.
 
 The module depends on bytes and a file system; all of it blocks. Several gateways may have one
-folder: each process appends to a file of its own, whose name ends in `.open` until it is closed.
+folder: each process appends to a file of its own, whose name ends in `.open` until it is closed,
+and sweeps by itself, so that together they exceed the bound until the next sweep at most.
 Invariant: a file holds whole lines, whatever ends the process or the disk; nothing is kept longer
 than its time; an open file of a running process is never removed.
 """

@@ -44,6 +44,8 @@ GATEWAY_SETS = {
     "redis_key_file": "externalRedis.tlsClientCertificate",
     "images_folder": "gateway.images.diskMiB",
     "images_disk_bytes": "gateway.images.diskMiB",
+    "feedback_folder": "gateway.feedback.existingClaim",
+    "feedback_disk_bytes": "gateway.feedback.diskMiB",
 }
 WORKER_SETS = {
     "model": "model",

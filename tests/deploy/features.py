@@ -111,6 +111,12 @@ FEATURES: dict[str, Values] = {
     "images on a claim": {
         "gateway": {"images": {"diskMiB": 8192, "existingClaim": "images"}, "replicas": 3}
     },
+    "feedback on a claim": {
+        "gateway": {
+            "feedback": {"existingClaim": "feedback", "diskMiB": 2048},
+            "settings": {"RERANK_FEEDBACK_CONTENT": True, "RERANK_FEEDBACK_TENANTS": "acme"},
+        }
+    },
     "monitoring": {
         "monitoring": {
             "scrape": "serviceMonitor",

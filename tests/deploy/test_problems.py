@@ -94,6 +94,10 @@ CASES: dict[str, Values] = {
         "gateway": {"settings": {"RERANK_MAX_BODIES_BYTES": 2**30}}
     },
     "gateway.images.diskMiB says how many": {"gateway": {"images": {"existingClaim": "images"}}},
+    "gateway.feedback.existingClaim with several gateways needs a Redis": {
+        "gateway": {"feedback": {"existingClaim": "feedback"}, "replicas": 2},
+        "redis": {"enabled": False},
+    },
     "worker.settings.RERANK_ENGINE is vllm: set worker.gpu.count": {
         "worker": {"settings": {"RERANK_ENGINE": "vllm"}}
     },

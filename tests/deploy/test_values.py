@@ -148,13 +148,16 @@ def test_every_setting_of_the_classes_reaches_the_environment(
         name: special.get(name, _other(schema[name], kind.model_fields[field].default))
         for name, field in zip(schema, names, strict=True)
     }
-    gpu = {"gpu": {"count": 1}} if part == "worker" else {}
+    needed: dict[str, Any] = {"gpu": {"count": 1}}
+    if part == "gateway":
+        needed = {"feedback": {"existingClaim": "feedback"}}
     egress = {"gatewayEgress": [{}], "workerEgress": [{}]}
     brief = {"gateway": {"settings": {"RERANK_DEFAULT_TIMEOUT_MS": 10_000}}}
-    given = {part: {"settings": settings} | gpu, "networkPolicy": egress}
+    given = {part: {"settings": settings} | needed, "networkPolicy": egress}
     found = objects(merged(brief, given))
     told = environment(container(found, f"rerank-{part}"))
-    for name in schema:
+    folder = ["RERANK_FEEDBACK_FOLDER"] if part == "gateway" else []
+    for name in (*schema, *folder):
         monkeypatch.setenv(name, told[name])
     read = kind()
     standard = {name: field.default for name, field in kind.model_fields.items()}
@@ -162,7 +165,13 @@ def test_every_setting_of_the_classes_reaches_the_environment(
 
 
 def test_settings_that_the_chart_sets_itself_are_set_by_the_values_that_are_named() -> None:
-    gateway = {"gateway": {"images": {"diskMiB": 1024}, "cascades": ["fast"]}}
+    gateway = {
+        "gateway": {
+            "images": {"diskMiB": 1024},
+            "feedback": {"existingClaim": "feedback"},
+            "cascades": ["fast"],
+        }
+    }
     told = environment(container(objects(merged(EXTERNAL, gateway)), "rerank-gateway"))
     by_files = {"api_keys", "cache_key_secret", "redis_password"}
     assert {

@@ -144,12 +144,18 @@ canary.share is {{ $values.canary.share }} and canary.enabled is false: there is
 {{- $cache := int64 (ternary $own.settings.RERANK_CACHE_MEMORY_BYTES 67108864 (hasKey $own.settings "RERANK_CACHE_MEMORY_BYTES")) }}
 {{- $images := int64 (ternary $own.settings.RERANK_IMAGES_MEMORY_BYTES 268435456 (hasKey $own.settings "RERANK_IMAGES_MEMORY_BYTES")) }}
 {{- /* A body that is being read takes up to three times its size beside what is counted; requests hold as many images as are stored; 256 MiB are the process's and its decoders'. */}}
-{{- $held := add (div (add $bodies (mul 3 $body) (mul 2 $images) $cache) 1048576) 256 }}
+{{- $records := int64 ($own.settings.RERANK_FEEDBACK_MEMORY_BYTES | default 67108864) }}
+{{- $buffer := int64 ($own.settings.RERANK_FEEDBACK_BUFFER_BYTES | default 33554432) }}
+{{- $feedback := ternary (add $records $buffer) 0 (ne $own.feedback.existingClaim "") }}
+{{- $held := add (div (add $bodies (mul 3 $body) (mul 2 $images) $cache $feedback) 1048576) 256 }}
 {{- if and $limit (lt $limit (int $held)) }}
 {{ .path }}.resources.limits.memory is {{ $limit }} MiB: RERANK_MAX_BODIES_BYTES, three times RERANK_MAX_BODY_BYTES, twice RERANK_IMAGES_MEMORY_BYTES, RERANK_CACHE_MEMORY_BYTES and the process itself may take {{ $held }} MiB.
 {{- end }}
 {{- if and $own.images.existingClaim (not $own.images.diskMiB) }}
 {{ .path }}.images.existingClaim is for images on a disk: {{ .path }}.images.diskMiB says how many MiB of them.
+{{- end }}
+{{- if and $own.feedback.existingClaim (not .root.Values.redis.enabled) (not .root.Values.externalRedis.url) (or $own.autoscaling.enabled (gt (int $own.replicas) 1)) }}
+{{ .path }}.feedback.existingClaim with several gateways needs a Redis, by which one takes feedback on the answers of another: set redis.enabled, or externalRedis.url.
 {{- end }}
 {{- end }}
 

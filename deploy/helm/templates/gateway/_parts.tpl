@@ -40,6 +40,12 @@
 - name: RERANK_IMAGES_DISK_BYTES
   value: {{ mul .own.images.diskMiB 1048576 | quote }}
 {{- end }}
+{{- if .own.feedback.existingClaim }}
+- name: RERANK_FEEDBACK_FOLDER
+  value: /var/lib/rerank/feedback
+- name: RERANK_FEEDBACK_DISK_BYTES
+  value: {{ mul .own.feedback.diskMiB 1048576 | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "rerank.externalRedis" }}
@@ -87,6 +93,9 @@
 {{- if .own.images.diskMiB }}
 - {name: images, mountPath: /var/lib/rerank/images}
 {{- end }}
+{{- if .own.feedback.existingClaim }}
+- {name: feedback, mountPath: /var/lib/rerank/feedback}
+{{- end }}
 {{- end }}
 
 {{- define "rerank.gatewayVolumes" -}}
@@ -132,5 +141,9 @@
   {{- else }}
   emptyDir: {sizeLimit: {{ div (mul .own.images.diskMiB 5) 4 }}Mi}
   {{- end }}
+{{- end }}
+{{- if .own.feedback.existingClaim }}
+- name: feedback
+  persistentVolumeClaim: {claimName: {{ .own.feedback.existingClaim }}}
 {{- end }}
 {{- end }}

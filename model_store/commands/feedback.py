@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.commands.data import data, refusing_data
+from model_store.commands.data import refusing_data
 from model_store.commands.options import ImageModeOption, Images, finite
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ Tenants = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add `gmr data feedback` and `gmr data forget`, beside the commands of `gmr data`."""
-    data.command()(feedback)
-    data.command()(forget)
+    app.command()(feedback)
+    app.command()(forget)
 
 
 def feedback(

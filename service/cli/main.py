@@ -191,12 +191,10 @@ instructions.register(app)
 app.add_typer(keys)
 app.command("settings")(print_settings)
 app.command("metrics")(print_metrics)
-for part in (
-    *(converters, feedback_rows, negatives, training),
-    *(ablations, publish, calibrations, models, sizing),
-):
+for part in (converters, negatives, training, ablations, publish, calibrations, models, sizing):
     part.register(app)
 answers.register(data)
+feedback_rows.register(data)
 app.command()(bench)
 evaluations.command(BENCHMARK)(evaluate_benchmark)
 checkpoints.register(evaluations)

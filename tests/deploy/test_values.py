@@ -156,9 +156,11 @@ def test_every_setting_of_the_classes_reaches_the_environment(
     given = {part: {"settings": settings} | needed, "networkPolicy": egress}
     found = objects(merged(brief, given))
     told = environment(container(found, f"rerank-{part}"))
-    folder = ["RERANK_FEEDBACK_FOLDER"] if part == "gateway" else []
-    for name in (*schema, *folder):
+    # what some settings need, and the chart sets itself
+    needs = ["RERANK_FEEDBACK_FOLDER", "RERANK_REDIS_URL"] if part == "gateway" else []
+    for name in (*schema, *needs):
         monkeypatch.setenv(name, told[name])
+    monkeypatch.setenv("RERANK_CACHE_KEY_SECRET", "s" * 16)
     read = kind()
     standard = {name: field.default for name, field in kind.model_fields.items()}
     assert [name for name in names if getattr(read, name) == standard[name]] == []

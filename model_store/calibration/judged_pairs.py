@@ -17,6 +17,12 @@ Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
 
+MAX_PAIRS = 5_000_000
+
+Judged = tuple[Sequence[float], Sequence[bool]]
+"""The raw scores of a query's documents, and whether each is relevant."""
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedPairs:
     """Pairs of one instruction; `queries` numbers the query of each from 0, without gaps."""
@@ -49,9 +55,7 @@ class JudgedPairs:
         )
 
 
-def judged_pairs(
-    queries: Sequence[tuple[Sequence[float], Sequence[bool]]], relevant_share: float | None = None
-) -> JudgedPairs:
+def judged_pairs(queries: Sequence[Judged], relevant_share: float | None = None) -> JudgedPairs:
     """The pairs of queries, each given as raw scores and judgements of its documents.
 
     With `relevant_share`, the pairs of each class are weighted so that relevant ones have this

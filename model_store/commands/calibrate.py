@@ -17,7 +17,7 @@ from model_store.commands.publish import UploadTo, upload_folder
 
 if TYPE_CHECKING:
     from model_store.calibration.description import Calibration, Errors, InstructionMap, PlattMap
-    from model_store.calibration.judged_pairs import JudgedPairs
+    from model_store.calibration.judged_pairs import Judged, JudgedPairs
     from model_store.checkpoint import Checkpoint
 
 _SHOWN_CHARS = 100
@@ -30,7 +30,12 @@ def register(app: typer.Typer) -> None:
 
 RowsFile = Annotated[
     Path,
-    typer.Argument(help="Judged rows, which have the form of training rows (`gmr convert`)."),
+    typer.Argument(
+        help=(
+            "Judged rows, which have the form of training rows (`gmr convert`), or the folder of a"
+            " run of `gmr eval` of this model, whose scores are taken as they are."
+        )
+    ),
 ]
 Output = Annotated[
     Path | None,
@@ -86,6 +91,7 @@ def calibrate(
     """
     from model_store.checkpoint import expect_named, resolve
     from model_store.errors import DataError
+    from model_store.evaluation.runs.journal import RunUnusable
     from model_store.manifest import CheckpointUnusable
     from model_store.training.publish.calibrated import refuse_unless_published
     from model_store.training.publish.pairs import PublishRefused
@@ -97,7 +103,7 @@ def calibrate(
             misuse("--diagram is a .png file.")
         check_writable(diagram)
 
-    with refusing(CheckpointUnusable, DataError, PublishRefused):
+    with refusing(CheckpointUnusable, DataError, PublishRefused, RunUnusable):
         expect_named(model)
         checkpoint = resolve(model, cache=cache, registry=registry)
         refuse_unless_published(checkpoint)
@@ -120,15 +126,14 @@ def _fit(
     device: str,
     seed: int,
 ) -> list[InstructionMap]:
-    """Score the rows, fit a map for each of their instructions, and print its figures."""
+    """Fit a map for each instruction of the rows or the run, and print its figures."""
     from model_store.calibration.instruction_map import map_of
     from model_store.calibration.judged_pairs import judged_pairs
-    from model_store.training.judged_rows import JudgedRows, score_rows
 
-    on_gpu = _uses_gpu(device)
-    rows = JudgedRows(path, checkpoint, instructions)
-    with progress(f"scoring {checkpoint.name}", len(rows), unit="rows") as advance:
-        judged = score_rows(checkpoint, rows, device="cuda" if on_gpu else "cpu", progress=advance)
+    if path.is_dir():
+        judged, digest = _of_run(checkpoint, path, instructions)
+    else:
+        judged, digest = _of_rows(checkpoint, path, instructions, device)
 
     maps: list[InstructionMap] = []
     unfitted = _unfitted(checkpoint)
@@ -137,7 +142,7 @@ def _fit(
         fitted = map_of(
             instruction,
             pairs,
-            rows=rows.digest,
+            rows=digest,
             unfitted=unfitted,
             weighted=share is not None,
             seed=seed,
@@ -146,6 +151,32 @@ def _fit(
         _print_map(fitted, unfitted)
         _print_present(checkpoint.calibration, instruction, pairs, seed)
     return maps
+
+
+def _of_rows(
+    checkpoint: Checkpoint, path: Path, instructions: list[str], device: str
+) -> tuple[dict[str, list[Judged]], str]:
+    """The judged scores of rows by instruction, and the digest of the rows."""
+    from model_store.training.judged_rows import JudgedRows, score_rows
+
+    on_gpu = _uses_gpu(device)
+    rows = JudgedRows(path, checkpoint, instructions)
+    with progress(f"scoring {checkpoint.name}", len(rows), unit="rows") as advance:
+        judged = score_rows(checkpoint, rows, device="cuda" if on_gpu else "cpu", progress=advance)
+    return judged, rows.digest
+
+
+def _of_run(
+    checkpoint: Checkpoint, folder: Path, instructions: list[str]
+) -> tuple[dict[str, list[Judged]], str]:
+    """The same of a run of `gmr eval`, which has the scores."""
+    from model_store.evaluation.runs.folder import open_run
+    from model_store.evaluation.runs.judged_scores import judged_scores
+
+    found = judged_scores(open_run(folder), checkpoint, instructions)
+    if found.left_out:
+        typer.echo(f"Queries without scores, which are left out: {found.left_out:,}.")
+    return found.by_instruction, found.digest
 
 
 def _uses_gpu(device: str) -> bool:

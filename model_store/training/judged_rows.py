@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from model_store.calibration.description import MAX_INSTRUCTION_CHARS, MAX_INSTRUCTIONS
-from model_store.calibration.instruction_map import shortage
+from model_store.calibration.description import MAX_INSTRUCTION_CHARS
+from model_store.calibration.instruction_map import refuse_few
+from model_store.calibration.judged_pairs import MAX_PAIRS, Judged
 from model_store.checkpoint import Checkpoint
 from model_store.errors import DataError
 from model_store.evaluation.results import MAX_QUERIES
@@ -23,11 +24,6 @@ from model_store.training.data.rows import Example
 from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
 from model_store.training.rows_benchmark import rows_digest
-
-MAX_PAIRS = 5_000_000
-
-Judged = tuple[Sequence[float], Sequence[bool]]
-"""The raw scores of a row's documents, and whether each is relevant."""
 
 
 class JudgedRows:
@@ -91,7 +87,8 @@ class JudgedRows:
             raise DataError("\n".join(problems))
         if pairs > MAX_PAIRS:
             raise DataError(f"{path}: there are {pairs} pairs, and at most {MAX_PAIRS} are taken.")
-        _refuse_few(path, queries, instructions)
+        counts = {own: (relevant, irrelevant) for own, (relevant, irrelevant) in queries.items()}
+        refuse_few(str(path), counts, instructions)
 
     def _problem(self, example: Example, checkpoint: Checkpoint) -> str | None:
         """A sentence on a row that cannot be scored, or whose instruction requests cannot have."""
@@ -106,23 +103,6 @@ class JudgedRows:
                 " characters."
             )
         return self.grouper.unreadable(example)
-
-
-def _refuse_few(path: Path, queries: dict[str, list[int]], instructions: Collection[str]) -> None:
-    """Raise `DataError` where an instruction has no rows or too few, or where there are too many
-    instructions."""
-    for instruction in instructions:
-        if instruction not in queries:
-            raise DataError(f"{path}: no row has the instruction {instruction[:80]!r}.")
-    if len(queries) > MAX_INSTRUCTIONS:
-        raise DataError(
-            f"{path}: there are {len(queries)} instructions, and a model has maps for at most"
-            f" {MAX_INSTRUCTIONS}: choose some with --instruction."
-        )
-    for instruction, (relevant, irrelevant) in queries.items():
-        sentence = shortage(instruction, relevant, irrelevant)
-        if sentence is not None:
-            raise DataError(f"{path}: {sentence}")
 
 
 def score_rows(

@@ -33,7 +33,8 @@ CONFINED = (
 GATEWAY_BYTES = 250 * 10**6
 SCRATCH = "--tmpfs=/tmp:exec,size=4g,mode=1777"
 """vLLM compiles into it, and loads what it has compiled."""
-VLLM_OPTIONS = ("--memory=10g", "--shm-size=1g", SCRATCH)
+EAGER = "--env=RERANK_ENGINE_ENFORCE_EAGER=true"
+VLLM_OPTIONS = ("--memory=10g", "--shm-size=1g", SCRATCH, EAGER)
 IN_CONTAINERS = [("worker_image", ["--memory=4g"]), ("vllm_image", VLLM_OPTIONS)]
 BODY = {
     "query": "how do I sort a list",

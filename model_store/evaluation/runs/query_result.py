@@ -29,3 +29,6 @@ class QueryResult(msgspec.Struct, frozen=True):
     cached_pairs: int = 0
     refusal: str = ""
     """The reason of the first document that was refused; "" where none was."""
+    instruction: str | msgspec.UnsetType | None = msgspec.UNSET
+    """The instruction that the query was scored with; None: the model's own. Unset in results of
+    versions that did not keep it."""

@@ -75,9 +75,8 @@ class DatasetScoring:
         read = await loop.run_in_executor(
             self._reading, _read_items, self.dataset, query, documents
         )
-        instruction = self.identity.instruction or self.dataset.instruction_of(query)
         try:
-            scored = await self.scorer.score(instruction, read.query, read.distinct)
+            scored = await self.scorer.score(self._instruction_of(query), read.query, read.distinct)
         except QueryFailed as failure:
             return self._failed(query, str(failure))
 
@@ -128,7 +127,11 @@ class DatasetScoring:
             prompt_tokens=prompt_tokens,
             cached_pairs=cached_pairs,
             refusal=refusal,
+            instruction=self._instruction_of(query),
         )
+
+    def _instruction_of(self, query: str) -> str | None:
+        return self.identity.instruction or self.dataset.instruction_of(query)
 
 
 @dataclass(frozen=True, slots=True)

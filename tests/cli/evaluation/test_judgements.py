@@ -69,6 +69,9 @@ def test_two_models_have_a_verdict_and_the_page_says_what_clicks_tell(
         assert (output / name / "report" / "report.md").exists()
     assert (output / "comparison.png").exists()
 
+    calibrated = CliRunner().invoke(app, ["calibrate", "gmr-tiny-d", str(output / "a")])
+    assert f"{QUERIES} queries, {3 * QUERIES} pairs" in calibrated.output
+
 
 def test_a_model_is_not_compared_with_itself(server: str, tmp_path: Path) -> None:
     folder = write(tmp_path / "shop", judged="grade")

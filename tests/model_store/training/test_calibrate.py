@@ -207,7 +207,7 @@ def test_rows_that_are_too_few_are_refused(rows: Path, tmp_path: Path) -> None:
 
 def test_an_instruction_that_no_row_has_is_refused(rows: Path, tmp_path: Path) -> None:
     sentence = refused(tmp_path / "new", TINY, rows, "--instruction", "Find nothing.")
-    assert sentence == f"{rows}: no row has the instruction 'Find nothing.'."
+    assert sentence == f"{rows}: no query has the instruction 'Find nothing.'."
 
 
 def test_broken_rows_are_refused_by_their_lines(rows: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from model_store.commands.data import refusing_data
 from model_store.commands.options import ImageModeOption, Images, Seed, finite
 
 if TYPE_CHECKING:
+    from model_store.training.negatives.choosing import Rules
     from model_store.training.negatives.mining import Miner, Run
     from model_store.training.negatives.opening import Choice
 
@@ -24,6 +25,8 @@ MAX_MARGIN = 1_000_000.0
 MAX_ACTORS = 10_000
 MAX_GPUS = 64.0
 MAX_SHARDS = 1_000_000
+MAX_RANK = 1000
+MAX_HARD = 1000
 
 _NO_MARGIN = (
     "No margin is given, as in the paper: candidates that are relevant but not known to be stay"
@@ -61,6 +64,17 @@ RelativeMargin = Annotated[
         max=MAX_MARGIN,
         callback=finite,
         help="The margin as a share of the positive's score.",
+    ),
+]
+
+
+Bands = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=(
+            "FIRST-LAST:COUNT: hard negatives drawn from these ranks of the retriever, in place of"
+            " --hard and --top; repeated, as in 1-10:7, 11-100:6, 101-1000:6 (ERank)."
+        )
     ),
 ]
 
@@ -106,6 +120,7 @@ def mine(
             min=0, max=100, help="Random negatives per row; default: as many as hard ones."
         ),
     ] = None,
+    band: Bands = None,
     margin: Margin = None,
     relative_margin: RelativeMargin = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the rows' own negatives too.")] = False,
@@ -138,6 +153,8 @@ def mine(
         choice.check()
         part = None if shard is None else _parse_shard(shard)
         rules = Rules(hard, hard if random is None else random, top, margin, relative_margin, seed)
+        if band:
+            rules = _with_bands(rules, band, random or 0)
         check_rules(rules, choice.name)
         if not rules.searches:
             choice = Choice("none")
@@ -186,6 +203,29 @@ def _mine_on_cluster(run: Run, choice: Choice, actors: int, gpus: float) -> None
 
     with progress("mining", unit="parts") as advance:
         mine_on_cluster(run, choice, actors=actors, gpus=gpus, progress=advance)
+
+
+def _with_bands(rules: Rules, texts: list[str], random: int) -> Rules:
+    """The rules with bands of ranks, which follow one another."""
+    from dataclasses import replace
+
+    from model_store.errors import WrongUsage
+    from model_store.training.negatives.choosing import Band
+
+    bands: list[Band] = []
+    for text in texts:
+        match = re.fullmatch(r"([0-9]{1,4})-([0-9]{1,4}):([0-9]{1,3})", text)
+        after = bands[-1].last if bands else 0
+        if not match or not after < int(match[1]) <= int(match[2]) <= MAX_RANK:
+            raise WrongUsage(
+                f"A --band is FIRST-LAST:COUNT with ranks from 1 to {MAX_RANK} behind those of the"
+                f" one before, not {text[:40]!r}."
+            )
+        bands.append(Band(*map(int, match.groups())))
+    hard = sum(each.count for each in bands)
+    if not 1 <= hard <= MAX_HARD:
+        raise WrongUsage(f"--band asks for {hard} negatives in all; from 1 to {MAX_HARD} can be.")
+    return replace(rules, hard=hard, random=random, top=bands[-1].last, bands=tuple(bands))
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

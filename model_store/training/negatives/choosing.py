@@ -23,6 +23,15 @@ _MORE_DRAWS = 64
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """Ranks of a retriever, from 1, the last one included, and the negatives drawn from them."""
+
+    first: int
+    last: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """Negatives of each kind, candidates, and the margin between a candidate's score and that of a
     positive.
@@ -37,6 +46,8 @@ class Rules:
     absolute: float | None = None
     relative: float | None = None
     seed: int = 0
+    bands: tuple[Band, ...] = ()
+    """Where hard negatives are drawn by rank, as ERank's are; their counts add up to `hard`."""
 
     @property
     def guarded(self) -> bool:
@@ -112,8 +123,10 @@ def choose(
     if kept:
         taken |= {content_key(negative.side) for negative in example.negatives}
 
-    candidates = _candidates(chosen, found, limit, rules, generator)
-    _add_hard(chosen, corpus, candidates, relevant, taken, rules.hard)
+    for band in rules.bands or (Band(1, rules.top, rules.hard),):
+        candidates = _candidates(chosen, found, limit, band, generator)
+        wanted = len(chosen.negatives) + band.count
+        _add_hard(chosen, corpus, candidates, relevant, taken, wanted)
 
     draws = min(rules.random * _DRAWS_A_RANDOM + _MORE_DRAWS, len(corpus)) if rules.random else 0
     drawn = generator.sample(range(len(corpus)), draws)
@@ -123,14 +136,15 @@ def choose(
 
 
 def _candidates(
-    chosen: Chosen, found: Found, limit: float | None, rules: Rules, generator: Random
+    chosen: Chosen, found: Found, limit: float | None, band: Band, generator: Random
 ) -> list[tuple[int, float]]:
-    """(number, score) of the candidates within the limit, in random order."""
-    numbers, scores = found.numbers[: rules.top].tolist(), found.scores[: rules.top].tolist()
+    """(number, score) of a band's candidates within the limit, in random order."""
+    ranks = slice(band.first - 1, band.last)
+    numbers, scores = found.numbers[ranks].tolist(), found.scores[ranks].tolist()
     candidates = list(zip(numbers, scores, strict=True))
     if limit is not None:
         below = [(number, score) for number, score in candidates if score <= limit]
-        chosen.too_relevant = len(candidates) - len(below)
+        chosen.too_relevant += len(candidates) - len(below)
         candidates = below
     generator.shuffle(candidates)
     return candidates

@@ -108,10 +108,13 @@ class Miner:
         if not len(self._examples):
             raise DataError(f"{run.source}: there are no examples.")
 
+        rules = asdict(run.rules)
+        if not run.rules.bands:
+            del rules["bands"]  # as files that were mined before there were bands describe them
         self._described: dict[str, Any] = {
             "source": file_identity(run.source),
             "corpus": file_identity(run.corpus),
-            "rules": asdict(run.rules),
+            "rules": rules,
             "keep": run.keep,
             "images": run.images,
             "retriever": retriever.described,

@@ -28,7 +28,7 @@ from model_store.training.data.image_files import ImageMode
 from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.data.validation import check
 from model_store.training.negatives.bm25 import Bm25
-from model_store.training.negatives.choosing import Rules, ceiling, choose
+from model_store.training.negatives.choosing import Band, Rules, ceiling, choose
 from model_store.training.negatives.mining import Miner, Run, check_before
 from model_store.training.negatives.opening import Choice, open_retriever
 from tests.model_store.training.rows import draw, write_rows
@@ -158,6 +158,27 @@ def test_negatives_are_drawn_from_the_candidates_and_differ_with_the_seed_and_th
         for seed in range(4)
     }
     assert len(drawn) > 12
+
+
+def test_bands_draw_from_their_own_ranks(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(
+        "".join(json.dumps({"id": str(n), "text": f"text {n}"}) + "\n" for n in range(60))
+    )
+    found = Found(np.arange(60), np.linspace(1, 0, 60))
+    example = Example("e", None, Side("q", None), (Side("text 3", None),), (), "rows:1")
+    bands = (Band(1, 10, 3), Band(11, 30, 2), Band(31, 60, 4))
+    rules = Rules(hard=9, random=0, top=60, bands=bands)
+    chosen = choose(example, Corpus(path), found, None, rules)
+    ranks = [int(str(negative.side.text).split()[1]) + 1 for negative in chosen.negatives]
+    assert [sum(band.first <= rank <= band.last for rank in ranks) for band in bands] == [3, 2, 4]
+    assert 4 not in ranks  # the positive
+
+    few = replace(rules, bands=(Band(1, 2, 5), Band(3, 4, 5)), hard=10)
+    chosen = choose(example, Corpus(path), found, None, few)
+    assert sorted(str(negative.side.text) for negative in chosen.negatives) == [
+        "text 0", "text 1", "text 2",
+    ]  # fmt: skip
 
 
 def test_bm25_finds_what_shares_rare_words_and_scores_as_it_finds(run: Run) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,12 @@ _BUDGET = 2**17
 """Tokens of a batch: a group of any workload is one batch in both ways."""
 
 
-def run_training(plan: Plan) -> int:
-    """Measure, print a table, write JSON; returns 1 where a figure misses the target. Raises
-    `BenchRefused`, `ProgramFailed` and `CheckpointUnusable`."""
+def run_training(plan: Plan, checkpointing: Sequence[bool] = (False, True)) -> int:
+    """Measure, print a table, write JSON; returns 1 where a figure misses the target.
+
+    `checkpointing` are the settings of that name to measure with. Raises `BenchRefused`,
+    `ProgramFailed` and `CheckpointUnusable`.
+    """
     letters = [letter for letter in plan.workloads if letter in WORKLOADS]
     if not letters:
         raise BenchRefused(f"--training has the workloads {', '.join(WORKLOADS)}.")
@@ -62,9 +65,9 @@ def run_training(plan: Plan) -> int:
             tokenizer = checkpoint.family.tokenizer
             # the first row is one to warm up
             data = write_rows(scratch / letter, letter, plan.samples + 1, tokenizer)
-            for checkpointing in (False, True):
-                rows.append(_measure(plan, checkpoint, data, checkpointing=checkpointing))
-                rows[-1] |= {"workload": letter}
+            for twice in checkpointing:
+                row = _measure(plan, checkpoint, data, checkpointing=twice)
+                rows.append({"workload": letter} | row)
 
     Console().print(_table(rows))
     report = {

@@ -97,7 +97,7 @@ def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(
     assert rows == wanted
 
 
-@pytest.mark.parametrize(("strategy", "shared"), [("ddp", True), ("fsdp", False), ("fsdp", True)])
+@pytest.mark.parametrize(("strategy", "shared"), [("ddp", False), ("fsdp", True)])
 def test_two_processes_learn_what_one_learns(
     tmp_path: Path, strategy: str, *, shared: bool
 ) -> None:

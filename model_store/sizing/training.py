@@ -207,7 +207,7 @@ def token_bytes(network: NetworkCost, run: Run) -> int:
 
 
 def shared_key_bytes(network: NetworkCost, run: Run) -> int:
-    """Bytes that one layer keeps for a token beyond `layer_bytes` where prefixes are shared, else 0.
+    """Bytes that a layer keeps for a token beyond `layer_bytes` where prefixes are shared, else 0.
 
     Each document has a copy of its prefix's keys and values before its own, repeated for all heads;
     a network with one key head repeats them without a copy. Queries of documents, and the attention

@@ -3,12 +3,11 @@
 Depends on transformers' configuration and on texts, not on training. Invariant: a tokenizer and a
 seed decide all weights. Priors stand for the pre-training of a real backbone, as in gmr-tiny's:
 
-- A token's embedding is a sum of n-gram vectors, as long as the token is rare (Arora et al., 2017,
-  "A Simple but Tough-to-Beat Baseline for Sentence Embeddings"); words of the prompt's fixed text
-  and stop words are frequent.
+- A token's embedding is a sum of n-gram vectors, and one component says whether it is frequent:
+  a stop word, or a word of the prompt's fixed text.
 - In the first layer, a head's queries and keys begin as the same projection, so that a token finds
-  an equal one before it; in the second, a head counts the tokens that found one. Qwen3 normalises
-  queries and keys, so the norms' weights decide how sharp the attention is.
+  an equal one before it, unless it is frequent; in the second, a head counts the tokens that found
+  one. Qwen3 normalises queries and keys, so the norms' weights decide how sharp the attention is.
 """
 
 from __future__ import annotations
@@ -35,23 +34,22 @@ HEAD_DIM = 128
 THINK = ("<think>", "</think>")
 """Tokens that Qwen3's vocabulary has and Qwen2.5's has not; neither is flagged special."""
 
-_CONSTANT, _IS_SINK, _FLAG, _COUNT, _CONTENT = 0, 1, 2, 3, 4
-"""Components of a hidden state: one that all tokens have, one of the sink alone, one of a token
-that has found an equal one, the number of those so far, and the first of a token's content."""
+_CONSTANT, _IS_SINK, _IS_FREQUENT, _FLAG, COUNT, _CONTENT = 0, 1, 2, 3, 4, 5
+"""Components of a hidden state: one that all tokens have, one of the sink alone, one of frequent
+tokens, one of a token that has found an equal one, the number of those so far, and the first of a
+token's content."""
 _SINK = "<|im_start|>"
 """The first token of every prompt, which a token without a match attends to."""
 _MATCHING_NORM = 2.0
 _COUNTING_NORM = 0.77
 _COUNT_GAIN = 3.0
-_FREQUENT = 0.25
-"""Length of the content of a frequent token, where that of a rare one is 1."""
 _FIRST_SLOW = 29
 """The first rotary pair that a few hundred positions hardly turn."""
 _FAST = 21
 _SHARES_OF_QUERY = (0.45, 0.13, 0.42)
 """Of the squared norm: content, sink, and the constant against the token itself."""
 _SHARES_OF_KEY = (0.58, 0.42)
-_LOGIT_SCALE = 1.6
+_LOGIT_SCALE = 0.6
 """Of the final norm: a token's probability can come near 1, and does not at first."""
 
 
@@ -117,11 +115,13 @@ def _embed(rows: Any, tokenizer: Tokenizer, frequent: Collection[str]) -> None:
     content = nn.functional.normalize(spelled(tokenizer)[:, : HIDDEN - _CONTENT])
     known = {token for text in frequent for token in tokenizer.encode(text).ids}
     words = {tokenizer.decode([token]).strip().lower() for token in known}
+    frequent_rows: list[int] = []
     for token in range(len(content)):
         word = tokenizer.decode([token], skip_special_tokens=False).strip().lower()
         if token in known or word in words or not word.isalnum():
-            content[token] *= _FREQUENT
+            frequent_rows.append(token)
     rows.zero_()
+    rows[frequent_rows, _IS_FREQUENT] = size
     rows[:, _CONTENT:] = content * size
     rows[:, _CONSTANT] = size
     rows[tokenizer.token_to_id(_SINK), _IS_SINK] = 2 * size
@@ -136,7 +136,8 @@ def _attend_to_equals(attention: Any) -> None:
     """
     pairs = HEAD_DIM // 2
     slow = torch.arange(HEAD_DIM) % pairs >= _FIRST_SLOW
-    slow[[pairs - 1, -1]] = False  # the slowest pair is the sink's
+    # the two slowest pairs are the sink's and that of frequent tokens
+    slow[[pairs - 2, pairs - 1, -2, -1]] = False
     fast = torch.arange(HEAD_DIM) < _FAST
 
     query, key = attention.q_proj.weight[:HEAD_DIM], attention.k_proj.weight[:HEAD_DIM]
@@ -150,6 +151,8 @@ def _attend_to_equals(attention: Any) -> None:
     key[slow] = content * _SHARES_OF_KEY[0] ** 0.5
     key[fast, _CONSTANT] = (_SHARES_OF_KEY[1] / _FAST) ** 0.5
     key[pairs - 1, _IS_SINK] = 8.0
+    query[pairs - 1, _IS_FREQUENT] = 2.0
+    key[pairs - 2, _IS_FREQUENT] = 4.0  # no query has this pair, so that the content counts less
     attention.q_norm.weight.fill_(_MATCHING_NORM)
     attention.k_norm.weight.fill_(_MATCHING_NORM)
 
@@ -177,4 +180,4 @@ def _count_flags(attention: Any) -> None:
     value[0] = 0.0
     value[0, _FLAG] = 0.5
     output[:, 0] = 0.0
-    output[_COUNT, 0] = _COUNT_GAIN
+    output[COUNT, 0] = _COUNT_GAIN

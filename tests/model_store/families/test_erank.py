@@ -30,9 +30,9 @@ def test_a_setting_names_it(tmp_path: Path) -> None:
     assert checkpoint.family.cacheable_side == "query"
 
 
-def test_it_is_served_and_not_trained(tmp_path: Path) -> None:
+def test_no_loss_on_labels_trains_it(tmp_path: Path) -> None:
     checkpoint = resolve(str(write_qwen3(tmp_path / "erank-4b")))
-    with pytest.raises(CheckpointUnusable, match="served, not trained"):
+    with pytest.raises(CheckpointUnusable, match="by the method sft-generated or grpo"):
         trained_readout(checkpoint.manifest, "sft")
 
     network = checkpoint.decoder.model_class().from_pretrained(checkpoint.folder)

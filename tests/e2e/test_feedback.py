@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import random
 import sys
 from collections.abc import Sequence
@@ -17,9 +16,12 @@ import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
-from model_store.checkpoint import resolve
+from model_store.evaluation.results import read_results
+from model_store.manifest import manifest_digest
+from model_store.registry.storage import open_storage
+from model_store.registry.versions import upload
 from service.cli.main import app
-from tests.conftest import CALM, free_port, started
+from tests.conftest import CALM, TINY, free_port, started
 from tests.model_store.training.colours import SIDE, WORDS
 from tests.processes import eventually
 
@@ -138,15 +140,14 @@ def test_feedback_becomes_a_better_checkpoint_that_passes_the_gate(
     Path("training.yaml").write_text(TRAINING, encoding="utf-8")
     gmr("train", "training.yaml")
     registry = {"RERANK_REGISTRY": str(tmp_path / "registry")}
-    gmr("publish", "gmr-tiny", "run", "build/mine", **registry)
-    published = resolve("build/mine").digest
+    gmr("publish", "gmr-tiny", "run", "build/gmr-tiny", **registry)
+    upload(open_storage(registry["RERANK_REGISTRY"]), TINY)  # a version that is in use
 
     means: dict[str, float] = {}
-    for model, name in (("gmr-tiny", "before"), ("build/mine", "after")):
-        gmr("eval", "checkpoint", model, f"{name}.json", "--rows", "dev.jsonl")
-        queries = json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))["queries"]
-        means[name] = sum(queries.values()) / len(queries)
-    print(means)
-    assert means["after"] > means["before"] + 0.1
-    gate = ("models", "promote", "mine", published)
-    gmr(*gate, "--evaluation", "after.json", **registry)
+    for folder in (TINY, Path("build/gmr-tiny")):
+        results = f"{len(means)}.json"
+        gmr("eval", "checkpoint", str(folder), results, "--rows", "dev.jsonl")
+        means[results] = read_results(Path(results)).score
+        version = manifest_digest(folder)
+        gmr("models", "promote", "gmr-tiny", version, "--evaluation", results, **registry)
+    assert means["1.json"] > means["0.json"] + 0.1

@@ -32,9 +32,12 @@ PARTS := $(filter tests/%,$(ORDER))
 PYTEST := $(BIN)/python -m pytest --durations=25
 NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools
 
-# Modules are compiled once and not in every process, and a process computes on one core while others have the rest.
+# Modules are compiled once and not in every process, and a process computes on one core while others have the rest. One of several
+# threads sleeps until the others are done: parts that run at a time have more threads than cores, and a thread that spins keeps a core
+# from the one that it waits for.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: export OMP_NUM_THREADS := 1
+test: export OMP_WAIT_POLICY := passive
 test: ## Run everything, from nothing
 	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going IN_PARTS=1 $(NEEDED) lint $(ORDER)
 

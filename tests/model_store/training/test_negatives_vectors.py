@@ -326,7 +326,7 @@ def test_vllm_gives_the_same_vectors(gme_model: Path, sides: list[Side], tmp_pat
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     dimensions, theirs = json.loads(answer.read_text(encoding="utf-8"))

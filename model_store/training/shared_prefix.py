@@ -111,12 +111,13 @@ def _attention(
         )
         return attended, None
 
-    # a prefix's keys are copied once a pair, and so they are repeated for their heads after that
     repeats = int(getattr(module, "num_key_value_groups", 1))
     parts: list[Tensor] = []
     split = zip(packing.split(query), packing.split(key), packing.split(value), strict=True)
-    for group, heads in zip(packing.groups, split, strict=True):
-        parts += _attended(group, *heads, repeats=repeats, dropout=dropout, scaling=scaling)
+    for group, (queries, keys, values) in zip(packing.groups, split, strict=True):
+        parts += _attended(
+            group, queries, keys, values, repeats=repeats, dropout=dropout, scaling=scaling
+        )
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
@@ -131,25 +132,36 @@ def _attended(
     scaling: float | None,
 ) -> tuple[Tensor, Tensor]:
     """The attention of a prefix's tokens, and of those behind it, `[1, heads, tokens, head]`."""
-    shared = (key[:, :, : group.prefix], value[:, :, : group.prefix])
+    shared_key, shared_value = key[:, :, : group.prefix], value[:, :, : group.prefix]
     of_prefix = scaled_dot_product_attention(
         query[:, :, : group.prefix],
-        *(repeat_kv(heads, repeats) for heads in shared),
+        _repeated(shared_key, repeats),
+        _repeated(shared_value, repeats),
         dropout_p=dropout,
         is_causal=True,
         scale=scaling,
     )
-
-    seen: list[Tensor] = []
-    for prefix, heads in zip(shared, (key, value), strict=True):
-        own = _rows(group, heads)
-        both = torch.cat((prefix.expand(len(own), -1, -1, -1), own), dim=2)
-        seen.append(repeat_kv(both, repeats))
     rows = scaled_dot_product_attention(
-        _rows(group, query), *seen, attn_mask=group.visible, dropout_p=dropout, scale=scaling
+        _rows(group, query),
+        _repeated(_behind(shared_key, _rows(group, key)), repeats),
+        _repeated(_behind(shared_value, _rows(group, value)), repeats),
+        attn_mask=group.visible,
+        dropout_p=dropout,
+        scale=scaling,
     )
     of_pairs = rows.transpose(0, 1).flatten(1, 2)[:, group.places]
     return of_prefix, of_pairs[None]
+
+
+def _behind(prefix: Tensor, own: Tensor) -> Tensor:
+    """The keys or values of a prefix, and then each pair's own: `[pairs, heads, tokens, head]`."""
+    return torch.cat((prefix.expand(len(own), -1, -1, -1), own), dim=2)
+
+
+def _repeated(heads: Tensor, repeats: int) -> Tensor:
+    """Keys or values for every query head of their group."""
+    repeated: Tensor = repeat_kv(heads, repeats)
+    return repeated
 
 
 def _rows(group: SharedPrefix, heads: Tensor) -> Tensor:

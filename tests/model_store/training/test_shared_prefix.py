@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,18 @@ def test_a_group_in_pieces_has_the_same_gradient(
     assert max(len(unit.batches) for unit in pieces) > 1
     wanted, _ = learnt(model, units(mixed, packed=False), settings)
     assert furthest(wanted, learnt(model, pieces, settings)[0]) < EXACT
+
+
+def test_a_teachers_loss_has_the_same_gradient(mixed: list[Group], model: Reranker) -> None:
+    taught = [
+        replace(group, teacher=tuple(0.7 * (number % 3) for number in range(len(group.prompts))))
+        for group in mixed
+    ]
+    settings = LossConfig.model_validate({"teacher": {"kind": "kl", "temperature": 0.5}})
+    pieces = units(taught, packed=True, budget=max(group.longest for group in mixed))
+    wanted, _ = learnt(model, units(taught, packed=False), settings)
+    assert furthest(wanted, learnt(model, pieces, settings)[0]) < EXACT
+    assert furthest(wanted, learnt(model, pieces)[0]) > 1e-3
 
 
 def test_a_text_decoder_with_normed_heads_shares_too(tmp_path: Path) -> None:

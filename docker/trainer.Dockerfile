@@ -13,6 +13,12 @@ RUN python3 -m venv --without-pip /opt/gmr && mkdir /models
 COPY constraints.txt pyproject.toml ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
     touch README.md LICENSE && python3 -m pip --python /opt/gmr/bin/python install ".[buckets,${EXTRAS}]"
+# A torch for CPUs beside a torchvision for CUDA, which is what an index without PyTorch's CPU builds has.
+COPY docker/vllm-cpu/sitecustomize.py /tmp/torchvision_operators.py
+RUN packages="$(/opt/gmr/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && if ! /opt/gmr/bin/python -c 'import torchvision' 2>/dev/null; then \
+         cp /tmp/torchvision_operators.py "$packages" && echo import torchvision_operators > "$packages/torchvision_operators.pth"; \
+       fi && /opt/gmr/bin/python -c 'import torchvision, transformers'
 COPY LICENSE README.md ./
 COPY service service
 COPY model_store model_store

@@ -23,6 +23,7 @@ _SETTINGS = """\
 GMR_SECRETS=./{folder}
 COMPOSE_PROFILES=cpu
 # GMR_VERSION=0.1.0
+# PIP_EXTRA_INDEX_URL=       of PyTorch's CPU builds, where your package index has none
 # GMR_BIND=127.0.0.1
 # GMR_PORT=8000
 # GMR_PROMETHEUS_PORT=9090

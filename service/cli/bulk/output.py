@@ -81,6 +81,7 @@ def _write_parquet(job: Job, target: Path, left_out: tuple[str, ...]) -> None:
             ("row", pa.int64()),
             ("scores", pa.list_(pa.float64())),
             ("logits", pa.list_(pa.float64())),
+            ("probabilities", pa.list_(pa.float64())),
             (
                 "errors",
                 pa.list_(

@@ -18,7 +18,7 @@ from service.cli.documents.pictures import Unreadable, read_picture
 _SENT_AS_THEY_ARE = ("data:", "sha256:", "https://", "http://")
 _MAX_PATH_CHARS = 1_024
 INVALID_ROW = "invalid_row"
-RESULT_FIELDS = ("row", "scores", "logits", "errors", "error")
+RESULT_FIELDS = ("row", "scores", "logits", "probabilities", "errors", "error")
 """The fields that a run adds to a row."""
 
 
@@ -65,12 +65,14 @@ class Scores:
 
     scores: list[float | None] = field(default_factory=list)
     logits: list[float | None] = field(default_factory=list)
+    probabilities: list[float | None] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, str] | None = None
 
     def expect(self, candidates: int) -> None:
         """Begin without a score for any of so many candidates."""
         self.scores, self.logits = [None] * candidates, [None] * candidates
+        self.probabilities = [None] * candidates
 
     def add(self, answer: Mapping[str, Any], offset: int, field: str) -> None:
         """Add the answer for the candidates from `offset` on, which are in a field of the row; a
@@ -80,6 +82,7 @@ class Scores:
         for result in answer["results"]:
             index = offset + result["index"]
             self.scores[index], self.logits[index] = result["relevance_score"], result["logit"]
+            self.probabilities[index] = result.get("probability")
         missed = {error["index"] for error in self.errors}
         for error in answer["errors"]:
             index = offset + error["index"]
@@ -99,9 +102,16 @@ class Scores:
     def fields(self) -> dict[str, Any]:
         """The fields of the row's output."""
         if self.error:
-            return {"scores": None, "logits": None, "errors": [], "error": self.error}
-        errors = sorted(self.errors, key=lambda error: error["index"])
-        return {"scores": self.scores, "logits": self.logits, "errors": errors, "error": None}
+            unscored = dict.fromkeys(("scores", "logits", "probabilities"))
+            return {**unscored, "errors": [], "error": self.error}
+        has_map = any(each is not None for each in self.probabilities)
+        return {
+            "scores": self.scores,
+            "logits": self.logits,
+            "probabilities": self.probabilities if has_map else None,
+            "errors": sorted(self.errors, key=lambda error: error["index"]),
+            "error": None,
+        }
 
 
 def candidates_of(row: Mapping[str, Any] | None, shape: RowShape) -> list[Any]:

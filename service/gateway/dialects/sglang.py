@@ -68,6 +68,8 @@ def _write(
     found: list[SGLangResult | SGLangFailure] = []
     for each in results(query, result):
         counts = {name: count for name, count in asdict(each.meta).items() if count is not None}
+        if each.probability is not None:
+            counts["probability"] = each.probability
         found.append(
             SGLangResult(
                 score=each.relevance_score,

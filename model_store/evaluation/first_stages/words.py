@@ -46,7 +46,7 @@ class WordSearch:
         return [self._index.search(self._words_of(query), most).numbers for query in queries]
 
     def _words_of(self, query: str) -> str:
-        return self._dataset.queries[query].text or ""
+        return self._dataset.queries.text(query) or ""
 
 
 class _Texts:
@@ -60,7 +60,7 @@ class _Texts:
         documents = self._dataset.documents
         told = 0
         for number, document in enumerate(documents.ids, 1):
-            text = documents[document].text
+            text = documents.text(document)
             self.missing += text is None
             yield text or ""
             if number - told == _TOLD_EVERY or number == len(documents):

@@ -44,6 +44,10 @@ class Items(Protocol):
         """Raises `TaskUnusable` where the item cannot be read, such as an image that is missing."""
         ...
 
+    def text(self, item_id: str) -> str | None:
+        """The text of an item, without its image being read. Raises `TaskUnusable`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

@@ -95,6 +95,10 @@ class _Generated:
             raise TaskUnusable(f"The nine cells have no item {item_id!r}.")
         return _item(item_id, self._side(item_id))
 
+    def text(self, item_id: str) -> str | None:
+        """As `Items.text`."""
+        return self[item_id].text
+
 
 def _query(query: str) -> Side:
     return _example(query).query

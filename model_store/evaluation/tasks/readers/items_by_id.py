@@ -29,11 +29,22 @@ class ItemsById(ABC):
         return item_id in self._ids
 
     def __getitem__(self, item_id: str) -> Item:
+        return self._read(self._number(item_id), item_id)
+
+    def text(self, item_id: str) -> str | None:
+        """As `Items.text`."""
+        return self._read_text(self._number(item_id), item_id)
+
+    def _number(self, item_id: str) -> int:
         number = self._ids.find(item_id)
         if number is None:
             raise KeyError(item_id)
-        return self._read(number, item_id)
+        return number
 
     @abstractmethod
     def _read(self, number: int, item_id: str) -> Item:
         """The item with a number and an id. Raises `TaskUnusable`."""
+
+    @abstractmethod
+    def _read_text(self, number: int, item_id: str) -> str | None:
+        """The text of that item. Raises `TaskUnusable`."""

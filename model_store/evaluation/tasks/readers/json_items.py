@@ -61,6 +61,10 @@ class JsonItems(ItemsById):
             image = self._images.read(row.image, f"{self.path}:{line_number}")
         return Item(row.id, row.text, image)
 
+    def _read_text(self, number: int, item_id: str) -> str | None:
+        line_number, line = self._lines.numbered(number)
+        return self._parse(line, line_number).text
+
     def _parse(self, line: bytes, number: int) -> ItemRow:
         return parse_item(line, f"{self.path}:{number}", query=self._query)
 

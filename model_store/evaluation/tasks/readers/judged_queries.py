@@ -32,3 +32,9 @@ class JudgedQueries:
         if item_id not in self._judgements:
             raise KeyError(item_id)
         return self._queries[item_id]
+
+    def text(self, item_id: str) -> str | None:
+        """As `Items.text`."""
+        if item_id not in self._judgements:
+            raise KeyError(item_id)
+        return self._queries.text(item_id)

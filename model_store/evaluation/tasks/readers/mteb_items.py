@@ -33,6 +33,10 @@ class MtebItems(ItemsById):
         """`side` is "t", "i" or "it"; raises `TaskUnusable` where the table lacks a column."""
         self._name, self._kind, self._side = name, kind, side
         self._table = _prepare(table, side, f"{name}: its {kind} table")
+        names = self._table.column_names
+        self._without_images = self._table.select_columns(
+            [name for name in names if name != "image"]
+        )
         self._ids = self._read_ids()
         self.digest = self._ids.digest
         """The digest of the ids: the contents are those of the revision."""
@@ -46,6 +50,11 @@ class MtebItems(ItemsById):
                 raise TaskUnusable(f"{self._name}: query {item_id[:80]!r} is empty.")
             text = ""
         return Item(item_id, text, image)
+
+    def _read_text(self, number: int, item_id: str) -> str | None:
+        row = self._without_images[number]
+        text = self._text(row, item_id) if "t" in self._side else None
+        return self._read(number, item_id).text if text is None else text
 
     def instructions(self, queries: Sequence[str]) -> dict[str, str] | None:
         """Instructions of single queries, by their ids; None where the table has none."""

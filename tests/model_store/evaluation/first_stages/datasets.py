@@ -46,6 +46,10 @@ class Listed:
             return Item(item_id, None, content)
         return Item(item_id, content, None)
 
+    def text(self, item_id: str) -> str | None:
+        content = self._items[item_id]
+        return None if isinstance(content, bytes) else self[item_id].text
+
 
 def dataset_of(
     queries: Mapping[str, str | bytes | None] | Sequence[str],

@@ -96,6 +96,12 @@ def test_the_share_that_words_cannot_find_is_said(tmp_path: Path) -> None:
         ]
 
 
+def test_no_image_is_read_for_words(tmp_path: Path) -> None:
+    documents = {"d0": "elm", "d1": PICTURE}
+    dataset = dataset_of(["elm"], documents, unreadable=["d1"])
+    assert candidates_of(dataset, "bm25", 5, tmp_path)["q0"] == ["d0"]
+
+
 @pytest.mark.parametrize(
     ("queries", "documents", "sentence"),
     [

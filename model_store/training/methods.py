@@ -14,11 +14,6 @@ from typing import Any
 from model_store.training.config import TrainConfig, TrainingError, read_settings, validated
 from model_store.training.erank.config import ErankRun, GeneratedRun, GrpoRun
 
-_KINDS: dict[str, type[GeneratedRun] | type[GrpoRun]] = {
-    "sft-generated": GeneratedRun,
-    "grpo": GrpoRun,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -38,12 +33,14 @@ def load_run(name: str, overrides: Iterable[str] = ()) -> TrainConfig | ErankRun
     if "method" not in values:
         return validated(TrainConfig, path, values)
 
-    kind = _KINDS.get(str(values["method"]))
-    if kind is None:
-        raise TrainingError(
-            f"{path}: method is {' or '.join(_KINDS)}; a run with the unified loss names none."
-        )
-    return validated(kind, path, values)
+    match values["method"]:
+        case "sft-generated":
+            return validated(GeneratedRun, path, values)
+        case "grpo":
+            return validated(GrpoRun, path, values)
+    raise TrainingError(
+        f"{path}: method is sft-generated or grpo; a run with the unified loss names none."
+    )
 
 
 def method_of(run: TrainConfig | ErankRun) -> Method:

@@ -172,8 +172,9 @@ def matched(
         if len(problems) >= SHOWN:
             break
 
-    for left in by_row.values() if len(problems) < SHOWN else ():
-        problems.append(f"{left[0].location}: {rows.name} has no row {left[0].id!r}.")
+    if len(problems) < SHOWN:
+        for left in by_row.values():
+            problems.append(f"{left[0].location}: {rows.name} has no row {left[0].id!r}.")
     if problems:
         raise DataError("\n".join(problems[:SHOWN]))
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 import torch
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from model_store.adapters.folder import FROZEN_ROWS, READ_OUT, ROWS, TEMPLATE
 from model_store.checkpoint import Checkpoint
 from model_store.files import sha256
+from model_store.folders.covered_files import ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
 from model_store.training.config import TrainingError
 from model_store.training.erank import grpo, sft
@@ -123,15 +126,29 @@ def _learn(opened: _Opened, signals: Sequence[int], stream: TextIO | None) -> No
         watch = Watch(journal, progress, states, opened.facts, stage.row, stage.shown, signals)
         trainer.add_callback(watch)
         try:
-            trainer.train(resume_from_checkpoint=f"{states}/checkpoint-{done}" if done else None)
+            step = _steps(trainer, states, done, stage.steps)
         finally:
             journal.close()
 
-    step = int(trainer.state.global_step)
     if step < stage.steps:
         raise Stopped(stopped_by(signals), step)
     draw(run.output)
     _write(opened, trainer.model)
+
+
+def _steps(trainer: Any, states: Path, done: int, steps: int) -> int:
+    """Make the steps that are left; returns the last one that is made.
+
+    A run that was killed behind its last step has its maps loaded, and makes none.
+    """
+    newest = states / f"checkpoint-{done}"
+    if done < steps:
+        trainer.train(resume_from_checkpoint=str(newest) if done else None)
+        return int(trainer.state.global_step)
+
+    maps = load_file(newest / ADAPTER_WEIGHTS)
+    set_peft_model_state_dict(trainer.model, maps)
+    return done
 
 
 def _load(opened: _Opened) -> Any:

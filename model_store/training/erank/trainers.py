@@ -44,7 +44,7 @@ class RenderedTokenizer(PreTrainedTokenizerFast):  # type: ignore[misc]
 
 def open_tokenizer(folder: Path, end: int) -> RenderedTokenizer:
     """The folder's tokenizer, with `end` as the token that ends an answer."""
-    tokenizer = RenderedTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer: RenderedTokenizer = RenderedTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

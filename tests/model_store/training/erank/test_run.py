@@ -163,6 +163,19 @@ def test_a_killed_first_stage_goes_on_to_the_same_weights(folder: Path, first: P
     assert [row["loss"] for row in read_metrics(output)] == losses
 
 
+def test_a_run_that_was_killed_behind_its_last_step_leaves_the_same(
+    folder: Path, first: Path
+) -> None:
+    learnt = weights(first)
+    described = (first / "manifest.json").read_bytes()
+    for path in (first / "adapter").iterdir():
+        path.unlink()
+    (first / "manifest.json").unlink()
+    train(sft(folder, first), stream=io.StringIO())
+    assert weights(first) == learnt
+    assert (first / "manifest.json").read_bytes() == described
+
+
 def test_what_it_taught_is_published_and_measured(folder: Path, first: Path) -> None:
     base = resolve(str(folder / "erank-4b-small"))
     trained = open_run(first, base, Story())
@@ -201,6 +214,7 @@ def test_what_it_taught_is_published_and_measured(folder: Path, first: Path) -> 
     assert measured.values["hit@1"]["q1"] == 1.0  # its positive is nine
 
 
+@pytest.mark.slow
 def test_the_second_stage_rewards_a_query_at_once_and_resumes_to_the_same_weights(
     folder: Path,
 ) -> None:
@@ -222,6 +236,7 @@ def test_the_second_stage_rewards_a_query_at_once_and_resumes_to_the_same_weight
     assert weights(killed) == weights(output)
 
 
+@pytest.mark.slow
 def test_a_reward_without_variance_is_said_and_ends_the_run(folder: Path) -> None:
     write_qwen3(folder / "erank-of-nothing")
     run = grpo(folder, folder / "silent", model=str(folder / "erank-of-nothing"), constant_steps=2)

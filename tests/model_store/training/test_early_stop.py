@@ -3,6 +3,8 @@ state."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def followed(gains: list[float], config: EarlyStopConfig) -> tuple[int, EarlySto
     """The number of evaluations until the end, and the state then."""
     stop = EarlyStop(config)
     for number, gain in enumerate(gains):
-        stop.add(number, gain, lambda step=number: weights(step))
+        stop.add(number, gain, partial(weights, number))
         if stop.is_over:
             return number + 1, stop
     return len(gains), stop
@@ -59,12 +61,12 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(
     cut = min(cut, seen)
     before = EarlyStop(config)
     for number in range(cut):
-        before.add(number, gains[number], lambda step=number: weights(step))
+        before.add(number, gains[number], partial(weights, number))
 
     after = EarlyStop(config, before.best)
     for number in range(cut, seen):
         assert not after.is_over
-        after.add(number, gains[number], lambda step=number: weights(step))
+        after.add(number, gains[number], partial(weights, number))
     assert after.is_over == undisturbed.is_over
     assert isinstance(after.best, Best)
     assert isinstance(undisturbed.best, Best)

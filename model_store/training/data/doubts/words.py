@@ -24,6 +24,7 @@ NEAR = 0.8
 """Share of common word triples from which two texts are near copies."""
 _TRIPLE = 3
 _SCRIPT_SAMPLE = 400
+_ASCII_LETTER = re.compile("[A-Za-z]")
 
 _STARTS = (
     (0x0041, "Latin"),
@@ -74,8 +75,12 @@ def word_count(text: str) -> int:
 
 def script_of(text: str) -> str | None:
     """The script of most letters of a text's beginning; None where it has no letter."""
+    begin = text[:_SCRIPT_SAMPLE]
+    if begin.isascii():
+        return "Latin" if _ASCII_LETTER.search(begin) else None
+
     counts: dict[str, int] = {}
-    for character in text[:_SCRIPT_SAMPLE]:
+    for character in begin:
         if character.isalpha():
             script = _script(character)
             counts[script] = counts.get(script, 0) + 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model_store.training.data.doubts.doubt import Place, counted
@@ -99,7 +99,7 @@ class _Drawn:
         sides: Sequence[tuple[str, Side]],
         most: int,
         mark: str,
-        kinds: dict[str, str],
+        kinds: Mapping[str, str],
     ) -> str:
         """The first sides of a column, the marked one among them."""
         shown = list(sides[:most])

@@ -120,7 +120,8 @@ def _reduced(vectors: Matrix, width: int) -> Matrix:
 
 
 def _unit(rows: Matrix) -> Matrix:
-    return rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9)
+    unit: Matrix = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9)
+    return unit
 
 
 def _log_weights(tokenizer: Tokenizer, texts: Sequence[str], pieces: Sequence[str]) -> Matrix:
@@ -128,10 +129,10 @@ def _log_weights(tokenizer: Tokenizer, texts: Sequence[str], pieces: Sequence[st
     counts = np.ones(len(pieces))
     for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
         np.add.at(counts, encoding.ids, 1)
-    weights = np.log(SMOOTHING / (SMOOTHING + counts / counts.sum()))
+    weights: Matrix = np.log(SMOOTHING / (SMOOTHING + counts / counts.sum())).astype(np.float32)
     for token, piece in enumerate(pieces):
         if not piece.strip():
             weights[token] = LEAST
         elif not _TOKEN.fullmatch(piece):
-            weights[token] = min(weights[token], _MARKS)
-    return weights.astype(np.float32)
+            weights[token] = min(float(weights[token]), _MARKS)
+    return weights

@@ -384,6 +384,7 @@ class TestRefused:
         assert "broken was trained for the score yes, and the score of base is yes - no" in said
         assert "read-out 'maybe'" in refusal(job(read_out="maybe"))
 
+    @pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning")
     def test_weights_that_are_missing(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
         def lose(tensors: dict[str, torch.Tensor]) -> None:
             tensors.popitem()

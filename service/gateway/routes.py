@@ -13,19 +13,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 
 from service.error_body import ErrorBody
 from service.errors import Forbidden
-from service.feedback_api import (
-    EXAMPLES,
-    BatchAnswer,
-    Feedback,
-    FeedbackBatch,
-    ForgottenFeedback,
-    TakenFeedback,
-)
 from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.cascades.catalogue import LastServed, ServedModels
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
-from service.gateway.feedback.endpoint import ACCEPTED, FEEDBACK_PATH, FeedbackEndpoint
+from service.gateway.feedback.endpoint import FeedbackEndpoint
+from service.gateway.feedback_routes import add_feedback
 from service.gateway.images.endpoint import IMAGES_PATH, MISSING_PATH, ImagesEndpoint
 from service.gateway.info import EXAMPLE, cascade_listing, model_entry, model_info
 from service.gateway.model_names import ModelNames
@@ -81,7 +74,7 @@ def gateway_routes(
     guarded = APIRouter(dependencies=requires_key)
     _add_stream(guarded, stream)
     _add_images(guarded, images)
-    _add_feedback(guarded, feedback)
+    add_feedback(guarded, feedback, _ERRORS)
     _add_models(guarded, served, names)
     _add_info(guarded, served, limits)
 
@@ -187,37 +180,6 @@ def _add_images(router: APIRouter, images: ImagesEndpoint) -> None:
     async def missing(request: Request) -> Response:
         """The digests among those sent that requests cannot refer to yet."""
         return await images.missing(request)
-
-
-def _add_feedback(router: APIRouter, feedback: FeedbackEndpoint) -> None:
-    @router.post(
-        FEEDBACK_PATH,
-        tags=["feedback"],
-        responses=_ERRORS,
-        status_code=ACCEPTED,
-        response_model=TakenFeedback | BatchAnswer,
-        openapi_extra=json_body(Feedback, FeedbackBatch, examples=EXAMPLES),
-        summary="Send feedback on answers",
-    )
-    async def take(request: Request) -> Response:
-        """Clicks and grades on the results of an earlier answer, or of several as `batch`.
-
-        The `index` of a result and the `X-Request-Id` of its answer say which document is meant.
-        The same event counts once, however often it is sent. Of a batch, an entry that is refused
-        has a `code`, and the others are taken.
-        """
-        return await feedback.take(request)
-
-    @router.delete(
-        FEEDBACK_PATH + "/{request_id}",
-        tags=["feedback"],
-        responses=_ERRORS,
-        response_model=ForgottenFeedback,
-        summary="Forget the feedback on an answer",
-    )
-    async def forget(request: Request, request_id: str) -> Response:
-        """Forget what is kept of a request of the caller's, and take no more feedback on it."""
-        return await feedback.forget(request, request_id)
 
 
 def _add_models(router: APIRouter, served: ServedModels, names: ModelNames) -> None:

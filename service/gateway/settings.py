@@ -6,21 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    HttpUrl,
-    SecretStr,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.gateway.admission.wait_bounds import WaitBounds
 from service.gateway.cascades.settings import CascadeSettings
-from service.gateway.feedback.settings import FeedbackSettings
+from service.gateway.feedback.settings import FeedbackSettings, expect_shared_records
 from service.gateway.fleet.discovery import dns_name
 from service.gateway.fleet.settings import FleetSettings
 from service.gateway.images.settings import ImageStoreSettings
@@ -236,16 +228,7 @@ class GatewaySettings(
             )
         return aliases
 
-    @field_validator("processes")
-    @classmethod
-    def _shares_feedback(cls, value: int, info: ValidationInfo) -> int:
-        """Feedback reaches any process: without a Redis, each knows its own answers alone."""
-        given = info.data
-        if value > 1 and given.get("feedback_folder") and not given.get("redis_url"):
-            raise PydanticCustomError(
-                "feedback_processes", "With RERANK_FEEDBACK_FOLDER, several processes need a Redis"
-            )
-        return value
+    _shares_feedback = field_validator("processes")(expect_shared_records)
 
     @field_validator("workers")
     @classmethod

@@ -128,3 +128,14 @@ class FeedbackSettings(CacheSettings):
                 "feedback_content", "This has no effect without RERANK_FEEDBACK_CONTENT"
             )
         return value
+
+
+def expect_shared_records(value: int, info: ValidationInfo) -> int:
+    """The number of processes: feedback reaches any of them, and without a Redis each knows its own
+    answers alone."""
+    given = info.data
+    if value > 1 and given.get("feedback_folder") and not given.get("redis_url"):
+        raise PydanticCustomError(
+            "feedback_processes", "With RERANK_FEEDBACK_FOLDER, several processes need a Redis"
+        )
+    return value

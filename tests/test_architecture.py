@@ -133,7 +133,7 @@ def constructed_in(path: Path) -> set[str]:
 
 
 GATEWAY = ROOT / "service/gateway"
-VALUES = {"TlsFiles"}
+VALUES = {"ModelNames", "TlsFiles"}
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def _pause(attempt: int) -> float:
 
 def _longest_pause(attempt: int) -> float:
     """The same at most; from the sixth on they are equal."""
-    doubled = _FIRST_WAIT_SECONDS * 2 ** min(attempt - 1, 8)
+    doubled: float = _FIRST_WAIT_SECONDS * 2 ** min(attempt - 1, 8)
     return min(doubled, _LONGEST_WAIT_SECONDS) * (1 + _JITTER)
 
 

@@ -29,6 +29,7 @@ from model_store.training.data.doubts.words import (
 from model_store.training.data.validation import check
 from model_store.training.sample import write_sample
 from service.cli.main import app
+from tests.model_store.embedders import write_sentence_model
 from tests.model_store.training.rows import draw, write_rows
 
 TEXT = (
@@ -314,6 +315,20 @@ def test_doubts_do_not_end_the_command_unless_they_are_to(tmp_path: Path) -> Non
     assert wrong.exit_code == 1
     assert wrong.stderr.splitlines()[0].startswith(f"{path}:4: there are 0 positives")
     assert "1 of 29 queries" in wrong.stdout
+
+
+@pytest.mark.slow
+def test_a_retriever_of_vectors_looks_for_relevant_negatives(tmp_path: Path) -> None:
+    rows = [good(n) for n in range(5)]
+    rows[2]["negatives"][1] = rows[2]["query"]  # as near as a document can be
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    model = write_sentence_model(tmp_path / "model")
+    done = invoked(path, "--retriever", "dense", "--retriever-model", model)
+    assert done.exit_code == 0
+    (line,) = [line for line in done.stdout.splitlines() if "dense scores negatives" in line]
+    lines = line.rpartition(f"{path}:")[2].split(", ")
+    assert lines[0] == "3"
+    assert " of 5 rows" in line or line.startswith("doubt: 5 rows")
 
 
 @pytest.mark.parametrize(

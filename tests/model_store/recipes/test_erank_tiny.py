@@ -74,7 +74,10 @@ def test_the_teachers_consensus_follows_the_words_of_the_query(base: Path, tmp_p
 def test_a_gain_is_paired_by_query_and_has_an_interval() -> None:
     def results(values: dict[str, float]) -> Results:
         return Results(
-            benchmark="rows", metric="ndcg@10", checkpoint="c", datasets={"rows": values}
+            benchmark="rows",
+            metric="ndcg@10",
+            checkpoint=f"sha256:{0:064}",
+            datasets={"rows": values},
         )
 
     before = [results({"a": 0.2, "b": 0.4}), results({"a": 0.4, "b": 0.2})]

@@ -304,9 +304,9 @@ async def test_feedback_is_off_unless_there_is_a_folder(tmp_path: Path) -> None:
 
 
 async def test_the_share_is_one_of_request_ids(tmp_path: Path) -> None:
-    kept = {"feedback_folder": tmp_path / "f", "feedback_share": 0.5}
-    secret = {"cache_key_secret": "s" * 16}
-    async with gateway(tmp_path, **kept, **secret) as clients:
+    kept: dict[str, Any] = {"feedback_folder": tmp_path / "f", "feedback_share": 0.5}
+    kept["cache_key_secret"] = "s" * 16
+    async with gateway(tmp_path, **kept) as clients:
         sampled: list[bool] = []
         for number in range(40):
             await answer(clients["one"], f"r{number}")
@@ -318,7 +318,7 @@ async def test_the_share_is_one_of_request_ids(tmp_path: Path) -> None:
 
 
 async def test_the_window_ends_and_its_memory_is_bounded(tmp_path: Path) -> None:
-    kept = {"feedback_folder": tmp_path / "f", "feedback_memory_bytes": 2**16}
+    kept: dict[str, Any] = {"feedback_folder": tmp_path / "f", "feedback_memory_bytes": 2**16}
     async with gateway(tmp_path, **kept) as clients:
         for number in range(300):
             await answer(clients["one"], f"r{number}")
@@ -335,7 +335,7 @@ async def test_the_window_ends_and_its_memory_is_bounded(tmp_path: Path) -> None
 
 
 async def test_a_full_buffer_drops_answers_and_refuses_feedback(tmp_path: Path) -> None:
-    kept = {"feedback_folder": tmp_path / "f", "feedback_buffer_bytes": 2**16}
+    kept: dict[str, Any] = {"feedback_folder": tmp_path / "f", "feedback_buffer_bytes": 2**16}
     before = metric_value("rerank_feedback_answers_total", outcome="dropped")
     async with gateway(tmp_path, **kept) as clients:
         long = ["0" * 2**15 + "1", "0" * 2**15 + "2"]

@@ -68,6 +68,7 @@ async def test_a_record_of_another_secret_or_writer_is_none(
     ):
         for key in await client.keys("gmr:feedback:*"):
             value = await client.get(key)
+            assert isinstance(value, bytes)
             await client.set(key, value[:-1] + bytes([value[-1] ^ 1]))
         assert (await clicks(restarted["one"], "mine", 0)).status_code == 404
 

@@ -80,7 +80,7 @@ def run(folder: Path, *options: str, code: int = 0, name: str = "feedback") -> s
     return done.output
 
 
-def rows(folder: Path, *options: str) -> dict[str, tuple[list[str | None], list[str | None]]]:
+def rows(folder: Path, *options: str) -> dict[str, tuple[list[str], list[str]]]:
     """The texts of positives and of negatives of each query."""
     run(folder, *options)
     path = folder.parent / "rows.jsonl"

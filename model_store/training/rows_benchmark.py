@@ -121,6 +121,10 @@ class RowDocuments:
         row, document = found
         return _item(item_id, _documents(self._examples[row])[document])
 
+    def text(self, item_id: str) -> str | None:
+        """As `Items.text`."""
+        return self[item_id].text
+
     def _find(self, item_id: str) -> tuple[int, int] | None:
         match = _DOCUMENT.fullmatch(item_id)
         if match is None:

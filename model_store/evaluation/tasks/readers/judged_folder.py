@@ -180,6 +180,10 @@ class _Queries:
         location, row = self.folder.row(item_id)
         return self.folder.item(item_id, location, row.query)
 
+    def text(self, item_id: str) -> str | None:
+        """As `Items.text`."""
+        return self.folder.row(item_id)[1].query.text
+
 
 @dataclass(frozen=True, slots=True)
 class _Documents:
@@ -201,3 +205,8 @@ class _Documents:
         query, _, position = item_id.rpartition("/")
         location, row = self.folder.row(query)
         return self.folder.item(item_id, location, row.documents[int(position) - 1].item)
+
+    def text(self, item_id: str) -> str | None:
+        """As `Items.text`."""
+        query, _, position = item_id.rpartition("/")
+        return self.folder.row(query)[1].documents[int(position) - 1].item.text

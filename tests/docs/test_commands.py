@@ -41,6 +41,7 @@ TOOLS = {
         "base64",
         "bash",
         "cat",
+        "cp",
         "curl",
         "docker",
         "git",

@@ -173,9 +173,10 @@ async def test_a_query_is_scored_once_and_equal_documents_once(tmp_path: Path) -
     ]
     found = results(tmp_path / "run")
     assert found["q0"] == QueryResult(
-        "one", "q0", ["a", "b", "c"], [1, 3, 1], [0, 2, 1], [2, 1], "", 10, 1
+        *("one", "q0", ["a", "b", "c"], [1, 3, 1], [0, 2, 1], [2, 1], "", 10, 1),
+        instruction="Find it.",
     )
-    assert found["q2"] == QueryResult("one", "q2", [], [], [], [1])
+    assert found["q2"] == QueryResult("one", "q2", [], [], [], [1], instruction="Find it.")
     assert found["q3"].ideal == [3, 1]
     assert told.begun == (4, 0)
     assert summary == Summary(queries=4, pairs=6, prompt_tokens=30, cached_pairs=3)

@@ -121,6 +121,15 @@ def test_the_service_names_version_and_calibration(
     assert named["ece"] == evidence.held_out.ece
 
 
+def test_sglangs_results_have_them_in_their_meta_info(client: httpx.Client) -> None:
+    asked = {"query": "sort", "documents": DOCUMENTS}
+    answer = client.post("/sglang/v1/rerank", json=asked)
+    assert answer.status_code == httpx.codes.OK, answer.text
+
+    found = {each["index"]: each["meta_info"]["probability"] for each in answer.json()}
+    assert found == {each["index"]: each["probability"] for each in rerank(client)}
+
+
 def test_the_terminal_filters_by_probability(client: httpx.Client) -> None:
     asked = ["rerank", "sort", *DOCUMENTS, "--only-texts", "--url", str(client.base_url)]
     best = max(each["probability"] for each in rerank(client))

@@ -171,7 +171,7 @@ def test_candidates_that_come_with_the_data_bound_the_pairs(task: str, pairs: in
     [
         (["--task", "mbr"], "There is no benchmark and no folder 'mbr'", 1),
         (["--task", "mrb", "--requests", "4"], "--requests does not fit --task.", 2),
-        (["--gpus", "4"], "--gpus belongs to --task.", 2),
+        (["--gpus", "4"], "--gpus belongs to --task and --train.", 2),
         (["--task", "mrb", "--first-stage", "bm52"], "--first-stage of a plan is one of own", 2),
         (["--task", "mrb", "--top-k", "1001"], "'--top-k'", 2),
         (["qwen3-reranker-4b", "--task", "mrb"], "qwen3-reranker-4b reads text only", 2),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from model_store.evaluation.bootstrap import Estimate
 from model_store.evaluation.reports.report import Line, Report
 from model_store.files import atomic_path
 
@@ -102,20 +103,27 @@ def _draw_line(axes: Any, place: int, line: Line, report: Report) -> None:
                 color=_SYSTEM_COLORS[number % len(_SYSTEM_COLORS)],
                 label=_once(axes, name),
             )
-    score = line.score
+    label = _once(axes, f"{report.subject.model}, 95 %")
+    draw_interval(axes, place, line.score, color=BLUE, label=label)
+
+
+def draw_interval(
+    axes: Any, place: float, estimate: Estimate, *, color: str, label: str | None = None
+) -> None:
+    """A value and its interval on the row `place`, in points of 100."""
     axes.errorbar(
-        100 * score.value,
+        100 * estimate.value,
         place,
         xerr=[
-            [100 * max(0.0, score.value - score.low)],
-            [100 * max(0.0, score.high - score.value)],
+            [100 * max(0.0, estimate.value - estimate.low)],
+            [100 * max(0.0, estimate.high - estimate.value)],
         ],
         fmt="o",
-        color=BLUE,
+        color=color,
         markersize=5.5,
         elinewidth=1.6,
         capsize=2.5,
-        label=_once(axes, f"{report.subject.model}, 95 %"),
+        label=label,
     )
 
 

@@ -17,6 +17,7 @@ from model_store.evaluation.reports.chart import (
     INK,
     MAX_LINES,
     bare_axes,
+    draw_interval,
     save,
     shortened,
 )
@@ -133,20 +134,7 @@ def draw_differences(comparison: Comparison, path: Path) -> None:
 def _draw_difference(axes: Any, place: int, line: Difference) -> None:
     estimate = line.difference
     color = BLUE if not estimate.differs_from_zero else _GREEN if estimate.value > 0 else _RED
-    axes.errorbar(
-        100 * estimate.value,
-        place,
-        xerr=[
-            [100 * max(0.0, estimate.value - estimate.low)],
-            [100 * max(0.0, estimate.high - estimate.value)],
-        ],
-        fmt="o",
-        color=color,
-        ecolor=color,
-        markersize=5.5,
-        elinewidth=1.6,
-        capsize=2.5,
-    )
+    draw_interval(axes, place, estimate, color=color)
 
 
 def _short(compared: Compared) -> str:

@@ -3,9 +3,11 @@ day, and removed by age and by size.
 
 The module depends on bytes and a file system; all of it blocks. Several gateways may have one
 folder: each process appends to a file of its own, whose name ends in `.open` until it is closed,
-and sweeps by itself, so that together they exceed the bound until the next sweep at most.
-Invariant: a file holds whole lines, whatever ends the process or the disk; nothing is kept longer
-than its time; an open file of a running process is never removed.
+and sweeps by itself, so that together they exceed the bound until the next sweep at most. Lines
+about other lines, which are to be forgotten, are in files of their own, which are named by a later
+time. Invariant: a file holds whole lines, whatever ends the process or the disk; nothing is kept
+longer than its time; an open file of a running process is never removed; a line is removed before
+the one that has it forgotten.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from service.observability.feedback_metrics import (
@@ -32,10 +35,16 @@ PICTURES = "pictures"
 MAX_FILE_BYTES = 64 * 2**20
 """Bytes from which a file is closed."""
 MAX_FILES = 1_000_000
-"""Files of the folder that a sweep looks at."""
+"""Files of the folder; the oldest ones beyond them are removed."""
 _FILES_OF_BOUND = 8
 """A file has at most this part of the folder's bound."""
-_DEAD_SECONDS = 2 * 86_400
+_SLACKS_OF_BOUND = 16
+"""What makes room in a full folder makes as much more: the next writes need not look at all files.
+"""
+_BLOCK_BYTES = 4_096
+"""A file takes a multiple of it on a disk, however short it is."""
+_DAY_SECONDS = 86_400
+_DEAD_SECONDS = 2 * _DAY_SECONDS
 """An open file is appended to on one day; one that has not changed for so long is of a process that
 was killed."""
 _PART_SECONDS = 3_600
@@ -47,7 +56,7 @@ _SUFFIXES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
 
 @dataclass(slots=True)
 class _Open:
-    """The file that is appended to."""
+    """A file that is appended to."""
 
     handle: int
     path: Path
@@ -74,22 +83,27 @@ class FeedbackFiles:
         *,
         max_bytes: int,
         ttl_seconds: float,
+        window_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`window_seconds` is the time after an answer for which lines about it are written."""
         self._events, self._pictures = folder / EVENTS, folder / PICTURES
         self._max_bytes = max_bytes
-        self._max_file_bytes = min(MAX_FILE_BYTES, max_bytes // _FILES_OF_BOUND)
+        self.max_entry_bytes = min(MAX_FILE_BYTES, max_bytes // _FILES_OF_BOUND)
+        """The most bytes of a picture, or of lines that are written together."""
         self._ttl = ttl_seconds
+        self._window = window_seconds
         self._clock = clock
-        self._open: _Open | None = None
+        self._open: dict[bool, _Open] = {}
         self._total = 0
         FEEDBACK_DISK_LIMIT_BYTES.set(max_bytes)
 
-    def write(self, lines: Sequence[bytes]) -> None:
-        """Append whole lines; raises `OSError`, and then none of them is in the file."""
+    def write(self, lines: Sequence[bytes], *, forget: bool = False) -> None:
+        """Append whole lines, or those that have others forgotten; raises `OSError`, and then none
+        of them is in the file."""
         content = b"".join(lines)
         self._make_room(len(content))
-        file = self._file()
+        file = self._file(forget=forget)
         try:
             _write_whole(file.handle, content)
         except OSError:
@@ -117,102 +131,105 @@ class FeedbackFiles:
             with suppress(OSError):
                 part.unlink()
             raise
-        self._total += len(data)
+        self._total += _on_disk(len(data))
 
     def close(self) -> None:
-        """Close the open file, so that it is read as a whole one; raises `OSError`."""
-        file, self._open = self._open, None
-        if file is None:
-            return
-        try:
-            os.fsync(file.handle)
-        finally:
-            os.close(file.handle)
-        file.path.rename(file.path.with_suffix(""))
+        """Close the open files, so that they are read as whole ones; raises `OSError`."""
+        while self._open:
+            self._close(forget=next(iter(self._open)))
 
     def sweep(self) -> None:
-        """Close a file of yesterday, and remove what is over its time, and the oldest files beyond
+        """Close files of yesterday, and remove what is over its time, and the oldest files beyond
         the bound; raises `OSError`."""
+        self._sweep(self._max_bytes)
+
+    def _sweep(self, max_bytes: int) -> None:
         now = self._clock()
-        if self._open is not None and self._open.day != _day(now):
-            self.close()
+        for forget, file in list(self._open.items()):
+            if file.day != _day(now):
+                self._close(forget=forget)
 
         kept: list[_Found] = []
-        for found in sorted(self._found(now)):
+        for found in self._found(now):
             if found.removable and now - found.since >= self._ttl:
                 _remove(found, "ttl")
             else:
                 kept.append(found)
 
-        total = sum(found.size for found in kept)
+        total, count = sum(found.size for found in kept), len(kept)
+        if total > max_bytes or count > MAX_FILES:
+            kept.sort()
         for found in kept:
-            if total <= self._max_bytes:
+            if total <= max_bytes and count <= MAX_FILES:
                 break
             if found.removable:
                 _remove(found, "bytes")
                 total -= found.size
+                count -= 1
         self._total = total
         FEEDBACK_DISK_BYTES.set(total)
 
     def _make_room(self, size: int) -> None:
         if self._total + size <= self._max_bytes:
             return
-        self.sweep()
-        # the newest feedback is worth more than the oldest: a whole file makes room for it
-        if self._total + size > self._max_bytes:
-            self._remove_oldest(size)
+        # the newest feedback is worth more than the oldest: whole files make room for it
+        if size <= self.max_entry_bytes:
+            self._sweep(self._max_bytes - size - self._max_bytes // _SLACKS_OF_BOUND)
         if self._total + size > self._max_bytes:
             raise OSError(errno.ENOSPC, "the folder of feedback is full")
 
-    def _remove_oldest(self, size: int) -> None:
-        for found in sorted(self._found(self._clock())):
-            if self._total + size <= self._max_bytes:
-                return
-            if found.removable:
-                _remove(found, "bytes")
-                self._total -= found.size
-
-    def _file(self) -> _Open:
+    def _file(self, *, forget: bool) -> _Open:
         """The open file; a new one where there is none, or where the former is full, of another day
         or removed."""
-        file, day = self._open, _day(self._clock())
+        now = self._clock()
+        file = self._open.get(forget)
         if file is not None:
             is_gone = os.fstat(file.handle).st_nlink == 0
-            if not is_gone and file.day == day and file.size < self._max_file_bytes:
+            if not is_gone and file.day == _day(now) and file.size < self.max_entry_bytes:
                 return file
             if is_gone:
                 os.close(file.handle)
-                self._open = None
+                del self._open[forget]
             else:
-                self.close()
+                self._close(forget=forget)
 
         self._events.mkdir(mode=0o700, parents=True, exist_ok=True)
-        started = datetime.fromtimestamp(self._clock(), UTC).strftime(_TIME)
-        path = self._events / f"{started}-{secrets.token_hex(8)}.jsonl.open"
+        since = (_day(now) + 1) * _DAY_SECONDS + self._window if forget else now
+        named = datetime.fromtimestamp(since, UTC).strftime(_TIME)
+        path = self._events / f"{named}-{secrets.token_hex(8)}.jsonl.open"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._open = _Open(os.open(path, flags, 0o600), path, day)
-        return self._open
+        file = _Open(os.open(path, flags, 0o600), path, _day(now))
+        self._open[forget] = file
+        return file
+
+    def _close(self, *, forget: bool) -> None:
+        file = self._open.pop(forget)
+        try:
+            os.fsync(file.handle)
+        finally:
+            os.close(file.handle)
+        file.path.rename(file.path.with_suffix(""))
 
     def _found(self, now: float) -> Iterator[_Found]:
         """The files of the folder that this class writes; parts of ended processes are removed."""
-        own = None if self._open is None else self._open.path
-        paths = [*self._events.glob("*"), *self._pictures.glob("*/*")][:MAX_FILES]
-        for path in paths:
+        own = [file.path for file in self._open.values()]
+        for path in chain(self._events.glob("*"), self._pictures.glob("*/*")):
             with suppress(FileNotFoundError):
                 facts = path.stat(follow_symlinks=False)
                 age = now - facts.st_mtime
                 event, picture = _EVENT_FILE.fullmatch(path.name), None
                 if event:
                     since = datetime.strptime(event[1], _TIME).replace(tzinfo=UTC).timestamp()
-                    is_closed = not event[2] or (path != own and age > _DEAD_SECONDS)
-                    yield _Found(since, path, facts.st_size, is_closed)
+                    is_closed = not event[2] or (path not in own and age > _DEAD_SECONDS)
+                    yield _Found(since, path, _on_disk(facts.st_size), is_closed)
                     continue
 
                 picture = _PICTURE_FILE.fullmatch(path.name)
                 if picture and picture[1] and age > _PART_SECONDS:
                     path.unlink(missing_ok=True)
                 elif picture:
-                    yield _Found(facts.st_mtime, path, facts.st_size, not picture[1])
+                    size = _on_disk(facts.st_size)
+                    yield _Found(facts.st_mtime, path, size, not picture[1])
 
 
 def _write_whole(handle: int, content: bytes) -> None:
@@ -227,7 +244,11 @@ def _remove(found: _Found, reason: str) -> None:
 
 
 def _day(now: float) -> int:
-    return int(now // 86_400)
+    return int(now // _DAY_SECONDS)
+
+
+def _on_disk(size: int) -> int:
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _suffix(data: bytes) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -54,17 +54,16 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feedback")
         self._breaker = Breaker(failures=_FAILURES, seconds=_PAUSE_SECONDS)
         self._failed = False
+        self.losses = 0
+        """How many times lines were taken, and could not be written."""
 
     def append(self, kind: str, line: bytes) -> bool:
         """Take a line to be written; False where it was dropped."""
-        if len(line) > MAX_LINE_BYTES:
-            FEEDBACK_LINES.labels(kind, "too_large").inc()
-            return False
-        return self._append(_Entry(kind, line))
+        return self._append(_Entry(kind, line), MAX_LINE_BYTES)
 
     def keep_picture(self, digest: bytes, data: bytes) -> bool:
         """Take a picture to be kept; False where it was dropped."""
-        return self._append(_Entry("picture", data, digest))
+        return self._append(_Entry("picture", data, digest), len(data))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -77,7 +76,10 @@ class Journal:
             ended.set()
             await self._close(writing)
 
-    def _append(self, entry: _Entry) -> bool:
+    def _append(self, entry: _Entry, max_bytes: int) -> bool:
+        if len(entry.data) > min(max_bytes, self._files.max_entry_bytes):
+            FEEDBACK_LINES.labels(entry.kind, "too_large").inc()
+            return False
         if not self._room.take(len(entry.data) + _ENTRY_BYTES):
             FEEDBACK_LINES.labels(entry.kind, "dropped").inc()
             return False
@@ -111,26 +113,58 @@ class Journal:
         entries, self._waiting = self._waiting, []
         if not entries:
             return
-        outcome = "failed"
+        written: list[_Entry] = []
         try:
             if self._breaker.enter():
-                written = await self._in_thread(partial(self._write, entries))
-                self._breaker.leave(written)
-                outcome = "written" if written else "failed"
+                succeeded = await self._in_thread(partial(self._write, entries, written))
+                self._breaker.leave(succeeded)
         finally:
-            for kind, count in Counter(entry.kind for entry in entries).items():
-                FEEDBACK_LINES.labels(kind, outcome).inc(count)
+            self._count(entries, written)
             for entry in entries:
                 self._room.give_back(len(entry.data) + _ENTRY_BYTES)
 
-    def _write(self, entries: Sequence[_Entry]) -> None:
-        # a line never names a picture that is not there yet
-        for entry in entries:
-            if entry.digest:
-                self._files.keep_picture(entry.digest, entry.data)
-        lines = [entry.data for entry in entries if not entry.digest]
-        if lines:
-            self._files.write(lines)
+    def _count(self, entries: Sequence[_Entry], written: Sequence[_Entry]) -> None:
+        done = Counter(entry.kind for entry in written)
+        lost = Counter(entry.kind for entry in entries) - done
+        for outcome, counts in (("written", done), ("failed", lost)):
+            for kind, count in counts.items():
+                FEEDBACK_LINES.labels(kind, outcome).inc(count)
+        self.losses += bool(lost)
+
+    def _write(self, entries: Sequence[_Entry], written: list[_Entry]) -> None:
+        """Write pictures, and then lines, as no line names a picture that is not there yet. What
+        was written is added to `written`; raises the first failure once everything was tried."""
+        failures: list[OSError] = []
+        pictures = [[entry] for entry in entries if entry.digest]
+        for together in [*pictures, *self._in_pieces(entries)]:
+            first = together[0]
+            try:
+                if first.digest:
+                    self._files.keep_picture(first.digest, first.data)
+                else:
+                    lines = [entry.data for entry in together]
+                    self._files.write(lines, forget=first.kind == "forget")
+                written += together
+            except OSError as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _in_pieces(self, entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
+        """The lines that are written together: of one file, and not too many for it."""
+        for is_forget in (False, True):
+            piece: list[_Entry] = []
+            size = 0
+            for entry in entries:
+                if entry.digest or (entry.kind == "forget") != is_forget:
+                    continue
+                if piece and size + len(entry.data) > self._files.max_entry_bytes:
+                    yield piece
+                    piece, size = [], 0
+                piece.append(entry)
+                size += len(entry.data)
+            if piece:
+                yield piece
 
     async def _in_thread(self, work: Callable[[], None]) -> bool:
         """True where work in the thread succeeded; the first failure in a row is logged."""

@@ -27,6 +27,7 @@ def open_feedback(settings: FeedbackSettings, secret: bytes) -> AnswerRecorder |
         settings.feedback_folder,
         max_bytes=settings.feedback_disk_bytes,
         ttl_seconds=settings.feedback_ttl_seconds,
+        window_seconds=settings.feedback_window_seconds,
     )
     window = AnswerWindow(
         keys,

@@ -189,3 +189,73 @@ async def test_the_buffer_is_bounded_and_written_when_the_gateway_ends(tmp_path:
     assert not names(tmp_path)[0].endswith(".open")
     assert room.take(10_000)
     assert noise(1)
+
+
+def test_what_is_forgotten_goes_before_the_line_that_says_so(tmp_path: Path) -> None:
+    """A gateway that started later has the content, one that started earlier the line."""
+    clock = Clock()
+    early, late = (files_in(tmp_path, clock=clock, window_seconds=DAY) for _ in range(2))
+    early.write([line(1)])
+    clock.now += 10
+    late.write([line(2)])
+    clock.now += 10
+    early.write([line(3)], forget=True)
+    for files in (early, late):
+        files.close()
+    clock.now = NOON + 4.4 * DAY
+    early.sweep()
+    assert numbers(tmp_path) == [3]  # lines about the answer may be a day younger than it
+    clock.now += DAY
+    early.sweep()
+    assert numbers(tmp_path) == []
+
+
+def test_the_oldest_feedback_makes_room_and_what_was_forgotten_stays_so(tmp_path: Path) -> None:
+    clock = Clock()
+    files = files_in(tmp_path, clock=clock, max_bytes=2**16)
+    files.write([line(-1)], forget=True)
+    files.close()
+    for number in range(60):
+        clock.now += 1
+        files.write([line(number, 4_000)])
+    kept = numbers(tmp_path)
+    assert kept[0] == -1
+    assert kept[-1] == 59
+    assert 1 < kept[1] < 59
+
+
+def test_what_is_larger_than_the_folder_removes_nothing(tmp_path: Path) -> None:
+    files = files_in(tmp_path, max_bytes=2**16)
+    files.write([line(1)])
+    files.close()
+    with pytest.raises(OSError, match="full"):
+        files.write([line(2, 2**16)])
+    assert numbers(tmp_path) == [1]
+
+
+def test_many_short_pictures_are_bounded_as_the_disk_counts_them(tmp_path: Path) -> None:
+    files = files_in(tmp_path, max_bytes=2**18)
+    for number in range(200):
+        data = b"\x89PNG" + number.to_bytes(2, "big")
+        files.keep_picture(hashlib.sha256(data).digest(), data)
+    kept = len(names(tmp_path))
+    assert 40 < kept <= 2**18 // 4_096
+    files.sweep()
+    assert len(names(tmp_path)) == kept
+
+
+async def test_one_entry_that_cannot_be_kept_costs_no_other(tmp_path: Path) -> None:
+    """A file in the place of the folder of a picture stands for one that cannot be written."""
+    data = image(1)
+    digest = hashlib.sha256(data).digest()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / digest.hex()[:2]).write_text("in the place of a folder")
+    journal = Journal(files_in(tmp_path, max_bytes=2**20), BufferRoom(2**22))
+    assert journal.keep_picture(digest, data)
+    assert not journal.keep_picture(digest, noise(1) * 12)
+    for number in range(20):
+        assert journal.append("events", line(number, 20_000))
+    async with journal.running():
+        pass
+    assert numbers(tmp_path) == list(range(20))
+    assert journal.losses == 1

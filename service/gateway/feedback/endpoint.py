@@ -69,6 +69,7 @@ class FeedbackEndpoint:
         self._quotas = quotas
         self._body_budget = body_budget
         self._known = Known()
+        self._losses = 0
 
     async def take(self, request: Request) -> Response:
         """Take the feedback of the body: on one answer, or on several."""
@@ -153,6 +154,9 @@ class FeedbackEndpoint:
 
     def _keep(self, recorder: AnswerRecorder, record: AnswerRecord, feedback: Feedback) -> int:
         """Have the events that are new written; returns their number."""
+        if self._losses != recorder.journal.losses:
+            # what was lost may be sent again, and later lines need that of their answer
+            self._known, self._losses = Known(), recorder.journal.losses
         taken = self._known.of(record.answer)
         shown = shown_results(feedback, record)
         changed, new = taken.changes(feedback.events)

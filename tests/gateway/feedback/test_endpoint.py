@@ -367,3 +367,20 @@ def test_the_page_of_the_api_has_the_forms_and_examples() -> None:
     assert "$ref" not in json.dumps(body["schema"])
     assert "delete" in document["paths"]["/v1/feedback/{request_id}"]
     assert DOCUMENTS
+
+
+async def test_what_the_disk_lost_may_be_sent_again(tmp_path: Path) -> None:
+    """Without it, the same feedback counts as repeated, and later lines lack that of the answer."""
+    folder = tmp_path / "f"
+    folder.write_text("in the place of the folder")
+    labels = {"kind": "events", "outcome": "failed"}
+    before = metric_value("rerank_feedback_lines_total", **labels)
+    async with gateway(tmp_path, feedback_folder=folder) as clients:
+        await answer(clients["one"], "lost")
+        assert (await clicks(clients["one"], "lost", 0)).json()["accepted"] == 1
+        async with asyncio.timeout(60):
+            while metric_value("rerank_feedback_lines_total", **labels) == before:
+                await asyncio.sleep(0.02)
+        folder.unlink()
+        assert (await clicks(clients["one"], "lost", 0)).json()["accepted"] == 1
+    assert len(lines(folder, "answer")) == len(lines(folder, "events")) == 1

@@ -119,12 +119,14 @@ class AnswerRecorder:
         return self._keys.is_sampled(request_id, self.permissions.share)
 
     def tenant(self, caller: Caller) -> str:
-        """The name of a caller in the folder: the operator's, or one that tells nothing of its
-        key; "" where there are no keys."""
-        name = caller.name()
-        if name is None and caller.scope:
-            return self._keys.scope_id(caller.scope).hex()[:_ANONYMOUS_CHARS]
-        return name or ""
+        """The name of a caller in the folder: its tenant's, `key:` and the name of a key without a
+        tenant, or one that tells nothing of its key; "" where there are no keys."""
+        kind, _, name = caller.scope.partition(":")
+        if kind in ("tenant", ""):
+            return name
+        if kind == "key":  # it may have the name of a tenant that it is not of
+            return caller.scope
+        return self._keys.scope_id(caller.scope).hex()[:_ANONYMOUS_CHARS]
 
     async def find(self, caller: Caller, request_id: str) -> AnswerRecord | None:
         """The record of a caller's request, also where it is just being made; raises

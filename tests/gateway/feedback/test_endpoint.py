@@ -294,6 +294,21 @@ async def test_a_request_is_forgotten(clients: Clients, folder: Path) -> None:
     ]
 
 
+async def test_a_key_with_the_name_of_a_tenant_forgets_its_own_requests_alone(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "f"
+    async with gateway(tmp_path, tenants=("one", "key:one"), feedback_folder=folder) as clients:
+        for name, client in clients.items():
+            await answer(client, name.rpartition(":")[0] or "tenants")
+        await clicks(clients["one"], "tenants", 0)
+        await clicks(clients["key:one"], "key", 0)
+        assert (await clients["key:one"].delete("/v1/feedback/tenants")).is_success
+        assert (await clicks(clients["one"], "tenants", 1)).status_code == 202
+    assert [line["tenant"] for line in lines(folder, "forget")] == ["key:one"]
+    assert [line["tenant"] for line in lines(folder, "answer")] == ["one", "key:one"]
+
+
 async def test_feedback_is_off_unless_there_is_a_folder(tmp_path: Path) -> None:
     async with gateway(tmp_path) as clients:
         await answer(clients["one"], "asked")

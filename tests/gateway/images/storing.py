@@ -46,10 +46,11 @@ async def gateway(
     quota: Mapping[str, float] = MappingProxyType({}),
     **settings: Any,
 ) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
-    """A client for each tenant of a gateway with a worker that scores each picture as 0."""
+    """A client for each tenant, or `key:name` for a key without one, of a gateway with a worker
+    that scores each picture as 0."""
     file = folder / "keys.json"
     keys = [
-        {"sha256": digest(name.encode() * 8).hex(), "tenant": name, **quota} for name in tenants
+        {"sha256": digest(name.encode() * 8).hex(), **_owner(name), **quota} for name in tenants
     ]
     file.write_text(json.dumps({"keys": keys}), encoding="utf-8")
     made = GatewaySettings(api_keys_file=file, **settings)
@@ -67,6 +68,11 @@ async def gateway(
             while (await clients[next(iter(tenants))].get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
         yield clients
+
+
+def _owner(name: str) -> dict[str, str]:
+    kind, _, own = name.rpartition(":")
+    return {"name": own} if kind == "key" else {"tenant": name}
 
 
 async def kept_open(

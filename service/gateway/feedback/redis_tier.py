@@ -24,6 +24,8 @@ CONNECTIONS = 4
 """Connections to each node, apart from those of scores."""
 MAX_RECORD_BYTES = 2**25
 """No larger value is read: the record of 100,000 documents with the longest ids takes less."""
+_ENTRY_BYTES = 220
+"""Memory of an entry here beside its record, which is about as much in Redis."""
 _MAX_PENDING = 1_024
 _BUDGET_SECONDS = 1.0
 """Nobody waits for a click to be counted as for an answer."""
@@ -45,7 +47,7 @@ class RedisRecords:
 
     def write(self, key: bytes, scope: bytes, value: bytes) -> None:
         """Start to write a value, and return before anything is sent."""
-        gone = self._index.add(scope, key, len(value))
+        gone = self._index.add(scope, key, len(value) + _ENTRY_BYTES)
         commands: list[tuple[Any, ...]] = [(b"SET", self._name(key), value, b"EX", self._ttl)]
         commands += [(b"UNLINK", self._name(name)) for name in gone]
         self._start("feedback_set", commands, 2 * SOCKET_TIMEOUT_SECONDS)

@@ -7,6 +7,8 @@ what is forgotten here is at worst written again, and counted once by its reader
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,11 +24,15 @@ MAX_LINES_AN_ANSWER = 200
 
 @dataclass(slots=True)
 class TakenAnswer:
-    """The feedback on one answer: states by index, what was shown, lines written."""
+    """The feedback on one answer: states by index, a digest of what was shown, lines written."""
 
     states: dict[int, tuple[bool, int | None]] = field(default_factory=dict)
-    shown: tuple[int, ...] | None = None
+    shown: bytes | None = None
     lines: int = 0
+
+    def knows(self, shown: Sequence[int] | None) -> bool:
+        """True if nothing is said of what was shown, or the same as last."""
+        return shown is None or _digest(shown) == self.shown
 
     def changes(
         self, events: Sequence[FeedbackEvent]
@@ -59,15 +65,19 @@ class TakenFeedback:
         answer: bytes,
         taken: TakenAnswer,
         changed: dict[int, tuple[bool, int | None]],
-        shown: tuple[int, ...] | None,
+        shown: Sequence[int] | None,
     ) -> None:
         """Note that a line was written."""
         self._states += len(changed.keys() - taken.states.keys())
         taken.states |= changed
-        taken.shown = taken.shown if shown is None else shown
+        taken.shown = taken.shown if shown is None else _digest(shown)
         taken.lines += 1
         self._answers[answer] = taken
         self._answers.move_to_end(answer)
         while len(self._answers) > MAX_ANSWERS or self._states > MAX_STATES:
             _, gone = self._answers.popitem(last=False)
             self._states -= len(gone.states)
+
+
+def _digest(shown: Sequence[int]) -> bytes:
+    return hashlib.blake2b(array("I", shown).tobytes(), digest_size=16).digest()

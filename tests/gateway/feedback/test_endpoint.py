@@ -125,6 +125,21 @@ async def test_the_same_event_counts_once(clients: Clients, folder: Path) -> Non
     assert again.json()["accepted"] == 1  # another grade replaces it
 
 
+async def test_what_was_shown_counts_once_and_another_order_replaces_it(
+    clients: Clients, folder: Path
+) -> None:
+    order = await answer(clients["one"], "shown")
+    pages = [3, order, order[::-1], 2, 2]
+    for page in pages:
+        assert (await give(clients["one"], "shown", shown=page)).status_code == 202
+    await answer(clients["one"], "after")
+    await clicks(clients["one"], "after", 0)
+    while "after" not in {line["request_id"] for line in lines(folder, "events")}:
+        await asyncio.sleep(0.02)
+    told = [line["shown"] for line in lines(folder, "events") if line["request_id"] == "shown"]
+    assert told == [order, order[::-1], order[:2]]
+
+
 async def test_one_answer_has_a_bounded_number_of_lines(clients: Clients) -> None:
     await answer(clients["one"], "chatty")
     for number in range(200):

@@ -100,9 +100,12 @@ class FeedbackEndpoint:
         with self._quotas.ticket(caller.scope, caller.quota):
             if identity != accept_request_id(identity):
                 raise UnknownRequest
-            await recorder.forget(caller, identity)
-            line = forget_line(recorder.tenant(caller), identity, time.time())
+            record = await recorder.find(caller, identity)
+            # the clock of the gateway that answered may be ahead
+            at = time.time() if record is None else max(time.time(), record.at)
+            line = forget_line(recorder.tenant(caller), identity, at)
             _append(recorder, "forget", line)
+            await recorder.forget(caller, identity)
         return Response(
             to_json(ForgottenFeedback(request_id=identity)), media_type=JSONResponse.media_type
         )

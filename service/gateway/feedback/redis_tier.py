@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from service.gateway.cache.redis_calls import Operation, RedisCalls
 from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client, first_failure
@@ -29,6 +29,7 @@ _ENTRY_BYTES = 220
 _MAX_PENDING = 1_024
 _BUDGET_SECONDS = 1.0
 """Nobody waits for a click to be counted as for an answer."""
+_Attempt: TypeAlias = asyncio.Task[list[object] | None]
 
 
 class RedisRecords:
@@ -38,6 +39,7 @@ class RedisRecords:
         self._prefix = prefix.encode() + b"feedback:"
         self._ttl = ttl_seconds
         self._index = ByteIndex(max_bytes)
+        self._writing: dict[bytes, _Attempt] = {}
         self._calls = RedisCalls(
             client,
             {"feedback_get": _MAX_PENDING, "feedback_set": _MAX_PENDING},
@@ -50,7 +52,10 @@ class RedisRecords:
         gone = self._index.add(scope, key, len(value) + _ENTRY_BYTES)
         commands: list[tuple[Any, ...]] = [(b"SET", self._name(key), value, b"EX", self._ttl)]
         commands += [(b"UNLINK", self._name(name)) for name in gone]
-        self._start("feedback_set", commands, 2 * SOCKET_TIMEOUT_SECONDS)
+        writing = self._start("feedback_set", commands, 2 * SOCKET_TIMEOUT_SECONDS)
+        if writing is not None:
+            self._writing[key] = writing
+            writing.add_done_callback(partial(self._written, key))
         FEEDBACK_RECORD_BYTES.labels("redis").set(self._index.total)
 
     async def read(self, key: bytes) -> bytes | None:
@@ -62,12 +67,14 @@ class RedisRecords:
             return None
         return replies[0]
 
-    async def remove(self, key: bytes) -> None:
-        """Remove a value, whichever gateway wrote it."""
+    async def remove(self, key: bytes) -> bool:
+        """Remove a value, whichever gateway wrote it; False where Redis does not answer."""
+        writing = self._writing.get(key)
+        if writing is not None:  # on another connection, where it may come second
+            await asyncio.shield(writing)
         self._index.remove(key)
         removing = self._start("feedback_set", [(b"UNLINK", self._name(key))], _BUDGET_SECONDS)
-        if removing is not None:
-            await asyncio.shield(removing)
+        return removing is not None and await asyncio.shield(removing) is not None
 
     async def warm_up(self) -> None:
         """Open a first connection; a failure is logged."""
@@ -81,9 +88,13 @@ class RedisRecords:
         """Wait for the calls under way, for a bounded time, and disconnect."""
         await self._calls.close()
 
+    def _written(self, key: bytes, writing: _Attempt) -> None:
+        if self._writing.get(key) is writing:
+            del self._writing[key]
+
     def _start(
         self, operation: Operation, commands: Sequence[tuple[Any, ...]], seconds: float
-    ) -> asyncio.Task[list[object] | None] | None:
+    ) -> _Attempt | None:
         return self._calls.start(operation, partial(self._pipelined, commands), seconds)
 
     async def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[object]:

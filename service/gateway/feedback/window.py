@@ -69,11 +69,11 @@ class AnswerWindow:
         return record if record and self._clock() < record.at + self._seconds else None
 
     async def remove(self, scope: str, request_id: str) -> None:
-        """Forget a record, here and in Redis."""
+        """Forget a record, here and in Redis; raises `Overloaded` where Redis may still have it."""
         key = self._keys.key(scope, request_id)
         self._drop(key)
-        if self._redis is not None:
-            await self._redis.remove(key)
+        if self._redis is not None and not await self._redis.remove(key):
+            raise Overloaded("Earlier answers cannot be forgotten at the moment.")
 
     async def warm_up(self) -> None:
         """Open a connection to Redis."""

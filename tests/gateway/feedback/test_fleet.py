@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from service.gateway.cache.opening import cache_secret
 from service.gateway.cache.redis_client import open_client
 from service.gateway.cache.redis_url import read_address
+from service.gateway.feedback.record import AnswerRecord, RecordedResult, RecordKeys, encoded
+from service.gateway.settings import GatewaySettings
 from tests.gateway.feedback.giving import answer, clicks, lines
 from tests.gateway.images.storing import gateway
 from tests.processes import RedisServer
@@ -49,7 +53,25 @@ async def test_every_gateway_takes_feedback_on_the_answers_of_all(
         assert (await clicks(other["one"], "gone", 0)).status_code == 404
     assert len({line["answer"] for line in lines(folder, "answer")}) == 1
     assert len(lines(folder, "answer")) == 2  # one of each process: each file can be read alone
-    assert len(list((folder / "events").iterdir())) == 2
+    assert len(list((folder / "events").iterdir())) == 3  # and one of what is to be forgotten
+
+
+async def test_an_answer_of_a_clock_that_is_ahead_is_forgotten(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    shared = sharing(redis, tmp_path / "f")
+    keys = RecordKeys(cache_secret(GatewaySettings(**shared)))
+    key, at = keys.key("tenant:one", "ahead"), time.time() + 1_000
+    results = [RecordedResult(0, None, bytes(16), 0.5)]
+    record = AnswerRecord(bytes(8), "ahead", "one", at, "m", "d", None, bytes(16), results)
+    async with open_client(read_address(redis.url), connections=1) as client:
+        await client.set(b"gmr:feedback:" + key, keys.sealed(key, encoded(record)))
+
+    async with gateway(tmp_path, **shared) as clients:
+        assert (await clicks(clients["one"], "ahead", 0)).status_code == 202
+        assert (await clients["one"].delete("/v1/feedback/ahead")).is_success
+    (forgotten,) = lines(tmp_path / "f", "forget")
+    assert forgotten["at"] == lines(tmp_path / "f", "answer")[0]["at"]
 
 
 async def test_a_record_of_another_secret_or_writer_is_none(
@@ -82,3 +104,6 @@ async def test_a_redis_that_is_away_is_no_404(tmp_path: Path) -> None:
             assert (await clicks(clients["one"], "here", order[0])).status_code == 202
             refused = await clicks(clients["one"], "elsewhere", 0)
             assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+            kept = await clients["one"].delete("/v1/feedback/here")
+            assert (kept.status_code, kept.json()["code"]) == (503, "overloaded")
+        assert [line["request_id"] for line in lines(tmp_path / "f", "forget")] == ["here"]

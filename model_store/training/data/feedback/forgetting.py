@@ -1,9 +1,10 @@
 """Forgetting: the lines of requests or of a tenant, and pictures that nothing refers to any more.
 
 Does not depend on contents. A line that has them forgotten is written first, so that they do not
-count from then on; then closed files are written anew without them. Files that a running gateway
-appends to keep their lines until they are closed and this is done again. Invariant: every file is
-whole at every moment, and nothing that is to be kept is lost.
+count from then on; then closed files are written anew without them, and so are those that a killed
+gateway left. Files that a running gateway appends to keep their lines until they are closed and
+this is done again. Invariant: every file is whole at every moment, and nothing that is to be kept
+is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from model_store.errors import DataError
@@ -40,6 +41,12 @@ MAX_ANSWERS = 10_000_000
 """About 2 GB of memory."""
 _TIME = "%Y%m%dT%H%M%SZ"
 _PICTURE = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp)")
+_DEAD_SECONDS = 2 * 86_400
+"""A gateway appends to a file on one day: one that has not changed for so long is of a gateway that
+was killed."""
+_LONGEST_WINDOW = timedelta(days=31)
+"""Gateways may take feedback on an answer for so long (RERANK_FEEDBACK_WINDOW_SECONDS). A file is
+removed by the time in its name, and the line that has others forgotten goes after them."""
 _YOUNG_SECONDS = 60.0
 """A picture is kept shortly before the line that refers to it."""
 
@@ -65,7 +72,8 @@ def forget(
     asked = _asked(request_ids, tenants, {tenant for tenant, _ in answered_at.values()})
     if asked:
         now = time.time()
-        name = f"{datetime.now(UTC).strftime(_TIME)}-{secrets.token_hex(8)}.jsonl"
+        named = datetime.now(UTC) + _LONGEST_WINDOW
+        name = f"{named.strftime(_TIME)}-{secrets.token_hex(8)}.jsonl"
         with output_file(folder / EVENTS / name) as write:
             for tenant, request_id in asked:
                 write(forget_line(tenant, request_id, now))
@@ -125,20 +133,28 @@ def _clean(
             referred.update(_pictures(line))
     if not gone:
         return
-    if path.suffix == OPEN:
+    if path.suffix == OPEN and not _is_dead(path):
         counts.open_lines += gone
         return
 
     counts.lines += gone
-    if not kept:
-        with suppress(FileNotFoundError):
-            path.unlink()
-        return
     if not path.exists():  # removed for its age meanwhile
         return
-    with output_file(path) as write:
-        for place in kept:
-            write(place.read())
+    closed = path.with_suffix("") if path.suffix == OPEN else path
+    if kept:
+        with output_file(closed) as write:
+            for place in kept:
+                write(place.read())
+    if not kept or closed != path:
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _is_dead(path: Path) -> bool:
+    """True if the gateway that appended to an open file was killed."""
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > _DEAD_SECONDS
+    return False
 
 
 def _is_forgotten(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,31 @@ def test_requests_and_tenants_are_forgotten(folder: Folder) -> None:
     assert "3 lines" in run(path, name="forget")
     assert not still_open.with_suffix("").exists()
     assert "0 lines" in run(path, name="forget")
+
+
+def test_what_a_killed_gateway_left_is_forgotten(folder: Folder) -> None:
+    folder.answer("a", query="mine", clicked=(1,))
+    folder.answer("b", query="kept", clicked=(1,))
+    path = folder.write(NAME + ".open")
+    left = path / "events" / (NAME + ".open")
+    with left.open("a") as file:
+        file.write('{"v":1,"kind":"cont')  # killed while it wrote
+    os.utime(left, (0, 0))
+    assert "3 lines" in run(path, "--request-id", "r-a", name="forget")
+    text = left.with_suffix("").read_text()
+    assert "kept" in text
+    assert "mine" not in text
+    assert not left.exists()
+    assert set(rows(path)) == {"kept"}
+
+
+def test_a_file_of_what_was_forgotten_is_younger_than_all_that_it_is_about(folder: Folder) -> None:
+    folder.answer("a", clicked=(1,))
+    path = folder.write()
+    run(path, "--tenant", "acme", name="forget")
+    (forgotten,) = (path / "events").iterdir()
+    named = datetime.strptime(forgotten.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert named > datetime.now(UTC) + timedelta(days=30)
 
 
 def test_what_is_asked_after_a_request_was_forgotten_counts(folder: Folder) -> None:

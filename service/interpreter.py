@@ -52,10 +52,11 @@ def prepare_spawned() -> None:
 
 
 def _end_spawned() -> None:
-    """End the process, unless an exception ends it: its traceback and exit code are still to
-    come."""
+    """Run what was registered for the process's exit, and end it, unless an exception ends it: its
+    traceback and exit code are still to come."""
     failure = sys.exc_info()[1]
     if failure is None or (isinstance(failure, SystemExit) and not failure.code):
+        atexit._run_exitfuncs()
         _exit(0)
 
 
@@ -74,6 +75,7 @@ def end_now(code: int) -> NoReturn:
 
 def _exit(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        # a signal's handler may come here while the stream writes: `RuntimeError`
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
             stream.flush()
     os._exit(code)

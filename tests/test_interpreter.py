@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import atexit, gc, multiprocessing, sys
-from service.interpreter import collect_rarely, end, keep_all, prepare_spawned
+import atexit, gc, io, multiprocessing, signal, sys
+from service.interpreter import collect_rarely, end, end_now, keep_all, prepare_spawned
 
 prepare_spawned()
 
@@ -24,7 +24,17 @@ class Kept:
 KEPT = Kept()
 
 
+class Interrupted(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, content):
+        signal.raise_signal(signal.SIGTERM)
+        return len(content)
+
+
 def work(how):
+    atexit.register(print, "registered")
     print("collects each", gc.get_threshold()[0])
     if how == "fails":
         raise RuntimeError("the work failed")
@@ -40,6 +50,11 @@ if __name__ == "__main__":
         print("collects each", gc.get_threshold()[0], gc.get_freeze_count() > 0)
         atexit.register(print, "registered")
         end(5)
+    if how == "ends while it writes":
+        signal.signal(signal.SIGTERM, lambda *_: end_now(7))
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(Interrupted()))
+        print("a line")
+        sys.stdout.flush()
     child = multiprocessing.get_context("spawn").Process(target=work, args=(how,))
     child.start()
     child.join()
@@ -71,6 +86,10 @@ def test_a_process_ends_with_its_code_after_what_was_registered(program: Path) -
     assert done.stdout == "collects each 700 True\nregistered\n"
 
 
+def test_a_signal_ends_a_process_that_writes(program: Path) -> None:
+    assert ran(program, "ends while it writes").returncode == 7
+
+
 @pytest.mark.parametrize(
     ("how", "taken_apart", "code"),
     [("works", False, 0), ("fails", True, 1), ("exits with 3", True, 3)],
@@ -82,6 +101,7 @@ def test_a_spawned_process_ends_at_once_unless_its_work_failed(
     said = done.stdout.splitlines()
     assert said[0] == "collects each 50000"
     assert f"ended with {code}" in said
+    assert said.count("registered") == 1
     # the parent's own is taken apart, too
     assert said.count("taken apart") == 1 + taken_apart
     assert ("RuntimeError: the work failed" in done.stderr) == (how == "fails")

@@ -15,6 +15,7 @@ from functools import partial
 import anyio.to_thread
 from fastapi import Request, Response
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 
 from service.errors import (
     DeadlineExceeded,
@@ -102,10 +103,9 @@ class RerankEndpoint:
                 count_query(query)
                 timeout = query.timeout_ms / 1000 if query.timeout_ms else self._default_timeout
                 deadline = arrived + timeout
-                waiting = self._worker_wait.wait(caller.scope, held.bytes, deadline)
-                has_waited = await until_disconnect(request, waiting)
+                has_waited = await self._wait_for_worker(request, caller, held.bytes, deadline)
                 query, model = self._reader.with_model(caller, query)
-            except RerankError:
+            except (RerankError, ClientDisconnect):  # nothing was scored
                 ticket.refund()
                 raise
 
@@ -131,6 +131,15 @@ class RerankEndpoint:
         """Raise `NoWorker` or `Overloaded` where a request could not be served now."""
         self._worker_wait.expect_place(caller.scope)
         self._admission.expect_room(caller.scope)
+
+    async def _wait_for_worker(
+        self, request: Request, caller: Caller, size: int, deadline: float
+    ) -> bool:
+        """Wait until a worker is ready, as long as the client does; returns whether it took a
+        wait."""
+        if self._worker_wait.has_worker():  # as nearly always: no tasks for it
+            return False
+        return await until_disconnect(request, self._worker_wait.wait(caller.scope, size, deadline))
 
     async def _read(
         self,

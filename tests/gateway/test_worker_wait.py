@@ -11,8 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from service.gateway.admission.keys import digest
+from service.gateway.app import create_gateway
+from service.gateway.settings import GatewaySettings
 from tests.gateway.stand_in import INFO, StandIn, good
 from tests.gateway.test_rerank_endpoint import BODY, gateway, shed, told, unread
 from tests.metrics import metric_value
@@ -137,6 +140,51 @@ async def test_a_client_that_disconnects_leaves_its_place() -> None:
         with suppress(asyncio.CancelledError):
             await asked
         await waiting(0)
+
+
+async def test_a_request_whose_client_hangs_up_while_it_waits_costs_no_pairs(tmp_path: Path) -> None:
+    key = {"sha256": digest(b"a").hex(), "name": "a", "pairs_per_second": 0.001}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [key]}))
+    headers = {"authorization": "Bearer a", "content-type": "application/json"}
+    body = json.dumps(BODY).encode()
+    hung_up = asyncio.Event()
+
+    async def messages() -> AsyncIterator[Message]:
+        yield {"type": "http.request", "body": body, "more_body": False}
+        await hung_up.wait()
+        while True:
+            yield {"type": "http.disconnect"}
+
+    async def unsent(message: Message) -> None:
+        raise AssertionError("an answer to a client that hung up")
+
+    worker = absent()
+    settings = GatewaySettings(api_keys_file=tmp_path / "keys.json", **PATIENT)
+    app = create_gateway(settings, [worker.client])
+    async with app.router.lifespan_context(app):
+        request = httpx.Request("POST", "http://gateway/rerank", headers=headers, content=body)
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": "/rerank",
+            "raw_path": b"/rerank",
+            "query_string": b"",
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        }
+        asked = asyncio.ensure_future(app(scope, messages().__anext__, unsent))
+        await waiting(1)
+        hung_up.set()
+        await asked
+        await waiting(0)
+
+        worker.info = INFO
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://gateway"
+        ) as client:
+            await ready_says(client, None)
+            answers = [await client.post("/rerank", json=BODY, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
 
 
 async def test_a_line_of_a_stream_waits_too() -> None:

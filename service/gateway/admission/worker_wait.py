@@ -49,6 +49,10 @@ class WorkerWait:
         WAIT_LIMIT_SECONDS.set(bounds.seconds)
         WAITING_FOR_WORKER_LIMIT.set(bounds.max_requests if bounds.seconds else 0)
 
+    def has_worker(self) -> bool:
+        """True if a worker is ready, so that no request waits for one."""
+        return self._is_ready()
+
     def accepts(self) -> bool:
         """True if requests are accepted: a worker is ready, or they may wait for one."""
         return self._seconds > 0 or self._is_ready()

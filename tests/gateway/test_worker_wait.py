@@ -142,7 +142,9 @@ async def test_a_client_that_disconnects_leaves_its_place() -> None:
         await waiting(0)
 
 
-async def test_a_request_whose_client_hangs_up_while_it_waits_costs_no_pairs(tmp_path: Path) -> None:
+async def test_a_request_whose_client_hangs_up_while_it_waits_costs_no_pairs(
+    tmp_path: Path,
+) -> None:
     key = {"sha256": digest(b"a").hex(), "name": "a", "pairs_per_second": 0.001}
     (tmp_path / "keys.json").write_text(json.dumps({"keys": [key]}))
     headers = {"authorization": "Bearer a", "content-type": "application/json"}

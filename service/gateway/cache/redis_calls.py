@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from redis.exceptions import MaxConnectionsError
 
-from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client, failure_kind
+from service.gateway.cache.redis_client import (
+    SOCKET_TIMEOUT_SECONDS,
+    Client,
+    failure_kind,
+    first_failure,
+)
 from service.gateway.circuit_breaker import Breaker
 from service.observability.logs import log
 from service.observability.metric_types import follow
@@ -104,6 +109,23 @@ class RedisCalls:
         self._attempts[operation].add(attempt)
         attempt.add_done_callback(self._attempts[operation].discard)
         return attempt
+
+    def send(
+        self, operation: Operation, commands: Sequence[tuple[Any, ...]], timeout: float
+    ) -> asyncio.Task[list[object] | None] | None:
+        """Start an attempt to send commands together, as `start` does; an error among their replies
+        is a failure of all."""
+        return self.start(operation, partial(self._pipelined, commands), timeout)
+
+    async def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[object]:
+        async with self.client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            replies: list[object] = await pipe.execute(raise_on_error=False)
+        failure = first_failure(replies)
+        if failure:
+            raise failure
+        return replies
 
     async def _attempt(
         self, operation: Operation, call: Callable[[], Coroutine[Any, Any, Reply]], timeout: float

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from service.gateway.cache.redis_calls import Operation, RedisCalls
-from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client, first_failure
+from service.gateway.cache.redis_calls import RedisCalls
+from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client
 from service.gateway.images.byte_index import ByteIndex
 from service.observability.feedback_metrics import FEEDBACK_RECORD_BYTES
 from service.observability.logs import log
@@ -52,7 +51,7 @@ class RedisRecords:
         gone = self._index.add(scope, key, len(value) + _ENTRY_BYTES)
         commands: list[tuple[Any, ...]] = [(b"SET", self._name(key), value, b"EX", self._ttl)]
         commands += [(b"UNLINK", self._name(name)) for name in gone]
-        writing = self._start("feedback_set", commands, 2 * SOCKET_TIMEOUT_SECONDS)
+        writing = self._calls.send("feedback_set", commands, 2 * SOCKET_TIMEOUT_SECONDS)
         if writing is not None:
             self._writing[key] = writing
             writing.add_done_callback(partial(self._written, key))
@@ -61,7 +60,7 @@ class RedisRecords:
     async def read(self, key: bytes) -> bytes | None:
         """The value of a key, empty where there is none; None where Redis does not answer."""
         commands = [(b"GETRANGE", self._name(key), 0, MAX_RECORD_BYTES)]
-        reading = self._start("feedback_get", commands, _BUDGET_SECONDS)
+        reading = self._calls.send("feedback_get", commands, _BUDGET_SECONDS)
         replies = None if reading is None else await asyncio.shield(reading)
         if not replies or not isinstance(replies[0], bytes):
             return None
@@ -73,7 +72,7 @@ class RedisRecords:
         if writing is not None:  # on another connection, where it may come second
             await asyncio.shield(writing)
         self._index.remove(key)
-        removing = self._start("feedback_set", [(b"UNLINK", self._name(key))], _BUDGET_SECONDS)
+        removing = self._calls.send("feedback_set", [(b"UNLINK", self._name(key))], _BUDGET_SECONDS)
         return removing is not None and await asyncio.shield(removing) is not None
 
     async def warm_up(self) -> None:
@@ -91,21 +90,6 @@ class RedisRecords:
     def _written(self, key: bytes, writing: _Attempt) -> None:
         if self._writing.get(key) is writing:
             del self._writing[key]
-
-    def _start(
-        self, operation: Operation, commands: Sequence[tuple[Any, ...]], seconds: float
-    ) -> _Attempt | None:
-        return self._calls.start(operation, partial(self._pipelined, commands), seconds)
-
-    async def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[object]:
-        async with self._calls.client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            replies: list[object] = await pipe.execute(raise_on_error=False)
-        failure = first_failure(replies)
-        if failure:
-            raise failure
-        return replies
 
     def _name(self, key: bytes) -> bytes:
         return self._prefix + key

@@ -13,11 +13,10 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 from service.gateway.cache.redis_calls import BREAKER_SECONDS, Operation, RedisCalls
-from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client, first_failure
+from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client
 from service.gateway.images.byte_index import ByteIndex
 from service.gateway.images.keys import ImageKey
 from service.observability.image_metrics import IMAGE_STORE_BYTES, IMAGE_STORE_LIMIT_BYTES
@@ -108,9 +107,7 @@ class RedisImages:
     async def warm_up(self) -> None:
         """Open a first connection; a failure is logged."""
         commands = [(b"GETRANGE", self._redis_key(b""), 0, self._last)]
-        reading = self._calls.start(
-            "image_get", partial(self._pipelined, commands), 2 * SOCKET_TIMEOUT_SECONDS
-        )
+        reading = self._calls.send("image_get", commands, 2 * SOCKET_TIMEOUT_SECONDS)
         if reading is not None and await asyncio.shield(reading) is None:
             log("Redis takes no images: they are kept elsewhere", logging.WARNING)
 
@@ -124,21 +121,11 @@ class RedisImages:
         if not commands:
             return []
         is_probe = not self._calls.is_closed(operation)
-        attempt = self._calls.start(operation, partial(self._pipelined, commands), seconds)
+        attempt = self._calls.send(operation, commands, seconds)
         # no request waits for a probe, whose outcome is for the requests after it
         if attempt is None or is_probe:
             return []
         return await asyncio.shield(attempt) or []
-
-    async def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[object]:
-        async with self._calls.client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            replies: list[object] = await pipe.execute(raise_on_error=False)
-        failure = first_failure(replies)
-        if failure:
-            raise failure
-        return replies
 
     def _redis_key(self, name: bytes) -> bytes:
         return self._prefix + hmac.digest(self._secret, name, "sha256")

@@ -2,7 +2,8 @@
 
 The module depends on the checks of a body, on records and the journal, on no model and no worker.
 Invariant: a caller reaches records of its own requests alone, and an answer does not tell whether
-another's exist; feedback that was accepted is in the buffer, and what finds no room is refused.
+another's exist; feedback that was accepted is in the buffer, and what finds no room is refused; a
+request that is forgotten is so on the disk.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class FeedbackEndpoint:
             # the clock of the gateway that answered may be ahead
             at = time.time() if record is None else max(time.time(), record.at)
             line = forget_line(recorder.tenant(caller), identity, at)
-            _append(recorder, "forget", line)
+            if not await recorder.journal.write("forget", line):
+                raise Overloaded("Feedback cannot be forgotten at the moment.")
             await recorder.forget(caller, identity)
         return Response(
             to_json(ForgottenFeedback(request_id=identity)), media_type=JSONResponse.media_type

@@ -1,8 +1,8 @@
 """The journal of feedback: lines and pictures that are written behind the requests.
 
 The module depends on files and on room in memory, on no record. Invariant: no request waits for the
-file system; what finds no room, or cannot be written, is dropped and counted by its kind; a process
-that is killed loses what has waited for less than `FLUSH_SECONDS`.
+file system, unless it asks to; what finds no room, or cannot be written, is dropped and counted by
+its kind; a process that is killed loses what has waited for less than `FLUSH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ _FAILURES, _PAUSE_SECONDS = 3, 5.0
 _ENTRY_BYTES = 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
-    """A line, or the bytes of a picture with its digest."""
+    """A line, or the bytes of a picture with its digest; `written` is set to the outcome."""
 
     kind: str
     data: bytes
     digest: bytes = b""
+    written: asyncio.Future[bool] | None = None
 
 
 class Journal:
@@ -61,6 +62,12 @@ class Journal:
         """Take a line to be written; False where it was dropped."""
         return self._append(_Entry(kind, line), MAX_LINE_BYTES)
 
+    async def write(self, kind: str, line: bytes) -> bool:
+        """Take a line, and wait until it is written; False where it is not."""
+        written = asyncio.get_running_loop().create_future()
+        taken = self._append(_Entry(kind, line, written=written), MAX_LINE_BYTES)
+        return taken and await written
+
     def keep_picture(self, digest: bytes, data: bytes) -> bool:
         """Take a picture to be kept; False where it was dropped."""
         return self._append(_Entry("picture", data, digest), len(data))
@@ -79,6 +86,9 @@ class Journal:
     def _append(self, entry: _Entry, max_bytes: int) -> bool:
         if len(entry.data) > min(max_bytes, self._files.max_entry_bytes):
             FEEDBACK_LINES.labels(entry.kind, "too_large").inc()
+            return False
+        if self._breaker.state == "open":  # it would be dropped
+            FEEDBACK_LINES.labels(entry.kind, "failed").inc()
             return False
         if not self._room.take(len(entry.data) + _ENTRY_BYTES):
             FEEDBACK_LINES.labels(entry.kind, "dropped").inc()
@@ -124,6 +134,10 @@ class Journal:
                 self._room.give_back(len(entry.data) + _ENTRY_BYTES)
 
     def _count(self, entries: Sequence[_Entry], written: Sequence[_Entry]) -> None:
+        kept = set(written)
+        for entry in entries:
+            if entry.written is not None and not entry.written.done():
+                entry.written.set_result(entry in kept)
         done = Counter(entry.kind for entry in written)
         lost = Counter(entry.kind for entry in entries) - done
         for outcome, counts in (("written", done), ("failed", lost)):

@@ -301,6 +301,7 @@ async def test_a_request_is_forgotten(clients: Clients, folder: Path) -> None:
     for client in (clients["other"], clients["one"]):
         forgotten = await client.delete("/v1/feedback/regretted")
         assert forgotten.json() == {"request_id": "regretted", "forgotten": True}
+        assert lines(folder, "forget")[-1]["request_id"] == "regretted"  # once that is said
     assert (await clicks(clients["one"], "regretted", 1)).status_code == 404
     found = await written(folder, "forget", 2)
     assert [line["tenant"] for line in found if line["request_id"] == "regretted"] == [
@@ -397,6 +398,21 @@ def test_the_page_of_the_api_has_the_forms_and_examples() -> None:
     assert "$ref" not in json.dumps(body["schema"])
     assert "delete" in document["paths"]["/v1/feedback/{request_id}"]
     assert DOCUMENTS
+
+
+async def test_a_folder_that_fails_is_told_to_those_whose_feedback_would_be_lost(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "f"
+    folder.write_text("in the place of the folder")
+    async with gateway(tmp_path, feedback_folder=folder) as clients:
+        await answer(clients["one"], "lost")
+        refused = await clients["one"].delete("/v1/feedback/lost")
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        async with asyncio.timeout(60):
+            while (sent := await clicks(clients["one"], "lost", 0)).status_code == 202:
+                await asyncio.sleep(0.05)
+        assert (sent.status_code, sent.json()["code"]) == (503, "overloaded")
 
 
 async def test_what_the_disk_lost_may_be_sent_again(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Held-out metrics of a model in training: SFT loss, and nDCG@10 over each example's own documents.
 
 Depends on units and the learner, not on files. Invariant: the same examples give the same groups at
-every evaluation, and a tie counts against the model.
+every evaluation, a tie counts against the model, and metrics are of finite logits alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from model_store.training.data.rows import Example
 from model_store.training.gradient import Learner
 from model_store.training.groups import Grouper
 from model_store.training.losses import NO, YES, Direction, sft_loss
+from model_store.training.not_finite import refuse_not_finite
 from model_store.training.processes import Processes
 
 _CHUNK = 64
@@ -38,10 +39,12 @@ def evaluate_held_out(
     """Mean SFT loss and nDCG@10 of the first `count` examples, each process a share of them.
 
     A document's score is yes - no, or yes alone where the direction teaches that (paper, eq. 1 and
-    2). Raises `DataError`.
+    2). Raises `DataError`, and `NotFinite` in all processes where a logit of one is not finite: no
+    comparison of such a score holds, so that its row would count as ranked first.
     """
     share = processes.share
     sums = torch.zeros(3, dtype=torch.float64)
+    not_finite: list[str] = []
 
     model.eval()
 
@@ -55,10 +58,13 @@ def evaluate_held_out(
             continue
         for unit, logits in zip(units, all_logits, strict=True):
             sums += _unit_sums(unit, logits, direction)
+            not_finite += _not_finite(unit, logits)
 
     model.train()
 
-    loss, gain, total = processes.total(sums.tolist())
+    loss, gain, total, broken = processes.total([*sums.tolist(), float(len(not_finite))])
+    if broken:
+        refuse_not_finite(processes, not_finite, "Held-out logits are not finite")
     return {"dev_sft": loss / total, "dev_ndcg": gain / total}
 
 
@@ -66,6 +72,15 @@ def _chunks(count: int, rank: int, world: int) -> Iterator[tuple[int, list[int]]
     """(first example of the chunk, this process's examples of it), as often in every process."""
     for begin in range(0, count, _CHUNK):
         yield begin, list(range(begin + rank, min(begin + _CHUNK, count), world))
+
+
+def _not_finite(unit: Unit, logits: Tensor) -> list[str]:
+    """Names of a unit's groups that have a logit which is not finite."""
+    names: list[str] = []
+    for name, group in zip(unit.names, logits.split(unit.sizes), strict=True):
+        if not torch.isfinite(group).all():
+            names.append(name)
+    return names
 
 
 def _unit_sums(unit: Unit, logits: Tensor, direction: Direction) -> Tensor:

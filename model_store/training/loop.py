@@ -12,18 +12,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model_store.training import state
 from model_store.training.batches import Unit
-from model_store.training.config import TrainConfig, TrainingError
+from model_store.training.config import TrainConfig
 from model_store.training.early_stop import EarlyStop
 from model_store.training.gradient import STEP_SUMS, Learner
 from model_store.training.heldout import evaluate_held_out
 from model_store.training.journal import Journal
+from model_store.training.not_finite import refuse_not_finite
 from model_store.training.order import Order, Steps
 from model_store.training.processes import Processes, moments_of, weights_of
 from model_store.training.progress import ProgressLog
@@ -32,13 +33,6 @@ from model_store.training.signals import Stopped
 from model_store.training.sources import Sources
 
 STATES = "states"
-_MAX_NAMED = 20
-"""Groups that an error names at most."""
-
-
-class NotFinite(TrainingError):
-    """A loss or a gradient that is not a finite number. No step was made from it, and no state is
-    saved after it."""
 
 
 @dataclass(slots=True)
@@ -131,10 +125,11 @@ class Loop:
             ]
         )
         if broken:
-            self._refuse(statistics.not_finite, f"Step {step}: the loss is not finite")
+            problem = f"Step {step}: the loss is not finite"
+            refuse_not_finite(self.processes, statistics.not_finite, problem)
         if not math.isfinite(norm):
             names = list(chain.from_iterable(unit.names for unit in units))
-            self._refuse(names, f"Step {step}: the gradient is not finite")
+            refuse_not_finite(self.processes, names, f"Step {step}: the gradient is not finite")
 
         rate = learning_rate(step, steps, settings)
         for group in self.optimizer.param_groups:
@@ -151,12 +146,6 @@ class Loop:
             return row, signal.SIGTERM
 
         return row, signal.SIGINT if interrupted else 0
-
-    def _refuse(self, groups: list[str], problem: str) -> NoReturn:
-        """Raise `NotFinite` that names the groups of all processes."""
-        named = self.processes.collect(groups)
-        more = f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else ""
-        raise NotFinite(f"{problem}; the examples are {', '.join(named[:_MAX_NAMED])}{more}.")
 
     def _evaluate(
         self,

@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from model_store.training.config import TrainingError
 from model_store.training.erank.checkpoints import complete
 from model_store.training.journal import Journal
-from model_store.training.loop import NotFinite
+from model_store.training.not_finite import NotFinite
 from model_store.training.progress import ProgressLog
 
 Row = Callable[[Mapping[str, Any]], dict[str, float] | None]

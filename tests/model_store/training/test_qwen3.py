@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from model_store.checkpoint import Checkpoint, resolve
@@ -18,6 +18,7 @@ from model_store.golden import read_golden
 from model_store.training.batches import Batcher
 from model_store.training.config import TrainConfig
 from model_store.training.journal import read_metrics
+from model_store.training.not_finite import NotFinite
 from model_store.training.publish.parity import TOLERANCE
 from model_store.training.sources import open_sources
 from model_store.training.train import train
@@ -157,3 +158,21 @@ def text(side: tuple[object, ...]) -> str:
     (part,) = side
     assert isinstance(part, str)
     return part
+
+
+def test_held_out_scores_that_are_no_numbers_end_the_run_by_name(tmp_path: Path) -> None:
+    folder = write_qwen3(tmp_path / "qwen3", num_hidden_layers=1)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    settings = config(resolve(str(folder)), tmp_path).model_dump()
+    settings["data"]["dev"] = write_rows(
+        tmp_path / "dev.jsonl", [row(1) | {"id": "held-out", "query": "Which is blue, please?"}]
+    )
+    settings["early_stop"] = {"patience": 1}
+    with pytest.raises(
+        NotFinite,
+        match=r"^Held-out logits are not finite; the examples are held-out \(.*dev.jsonl:1",
+    ):
+        train(TrainConfig.model_validate(settings), stream=StringIO())
+    assert read_metrics(tmp_path / "run") == []

@@ -28,7 +28,7 @@ from model_store.errors import DataError
 from model_store.families.tokens import LiteralTokenizer
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.journal import read_metrics
-from model_store.training.loop import NotFinite
+from model_store.training.not_finite import NotFinite
 from model_store.training.processes import Processes
 from model_store.training.reranker import Reranker
 from model_store.training.signals import Stopped

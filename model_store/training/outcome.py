@@ -71,6 +71,15 @@ def refuse_other_run(run: Mapping[str, Any], facts: Mapping[str, Any], folder: P
             )
 
 
+def refuse_other_method(folder: Path, states: Path, other: str) -> None:
+    """Raise `TrainingError` where a folder has saved states of another method, whose names begin
+    with `other`: this method cannot read what they are of."""
+    if states.is_dir() and any(path.name.startswith(other) for path in states.iterdir()):
+        raise TrainingError(
+            f"{folder}: this run was begun with another method; choose another output."
+        )
+
+
 def write_outcome(
     folder: Path,
     network: PeftModel,

@@ -35,6 +35,8 @@ STATE = "state.json"
 WEIGHTS = "weights.safetensors"
 MOMENTS = "moments.pt"
 BEST = "best.safetensors"
+PREFIX = "step-"
+"""A folder's name begins with it; its step follows."""
 MAX_STATE_BYTES = 2**20
 
 
@@ -73,7 +75,7 @@ def save(
 ) -> None:
     """Write the state after `step`, with the best one so far if there is one, and remove all but
     the newest `keep`; raises `TrainingError` where the disk refuses."""
-    draft, final = root / f".step-{step:08d}.draft", _folder(root, step)
+    draft, final = root / f".{PREFIX}{step:08d}.draft", _folder(root, step)
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -139,8 +141,9 @@ def _read(folder: Path) -> State:
 
 def _steps(root: Path) -> list[int]:
     names = [path.name for path in root.iterdir()] if root.is_dir() else []
-    return sorted(int(name[5:]) for name in names if re.fullmatch(r"step-\d{8}", name))
+    found = [re.fullmatch(rf"{PREFIX}(\d{{8}})", name) for name in names]
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _folder(root: Path, step: int) -> Path:
-    return root / f"step-{step:08d}"
+    return root / f"{PREFIX}{step:08d}"

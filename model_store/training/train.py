@@ -16,8 +16,15 @@ import torch
 from model_store.training import state
 from model_store.training.config import TrainConfig
 from model_store.training.early_stop import EarlyStop
+from model_store.training.erank import checkpoints
 from model_store.training.loop import STATES, Loop
-from model_store.training.outcome import Ended, finished, refuse_other_run, write_outcome
+from model_store.training.outcome import (
+    Ended,
+    finished,
+    refuse_other_method,
+    refuse_other_run,
+    write_outcome,
+)
 from model_store.training.plots import draw
 from model_store.training.precision import CPUINFO, choose_precision
 from model_store.training.processes import Processes, set_moments, set_weights, weights_of
@@ -84,7 +91,9 @@ def _learn(
     notice: str | None,
 ) -> None:
     config = sources.config
-    saved, damaged = state.latest(config.output / STATES)
+    states = config.output / STATES
+    refuse_other_method(config.output, states, checkpoints.PREFIX)
+    saved, damaged = state.latest(states)
     if saved is not None:
         refuse_other_run(saved.run, facts, config.output)
 

@@ -24,7 +24,9 @@ from model_store.training.config import TrainingError
 
 NOTE = "run.json"
 MAX_NOTE_BYTES = 2**20
-_NAME = re.compile(r"checkpoint-(\d{1,9})")
+PREFIX = "checkpoint-"
+"""A folder's name begins with it, as a trainer writes it; its step follows."""
+_NAME = re.compile(rf"{PREFIX}(\d{{1,9}})")
 
 
 class Note(BaseModel):
@@ -39,7 +41,7 @@ class Note(BaseModel):
 
 def complete(root: Path, step: int, run: Mapping[str, Any]) -> None:
     """Note that the checkpoint of a step is whole; raises `TrainingError`."""
-    folder = root / f"checkpoint-{step}"
+    folder = root / f"{PREFIX}{step}"
     try:
         names = [path.name for path in folder.iterdir() if path.is_file() and path.name != NOTE]
         for name in names:
@@ -63,7 +65,7 @@ def latest(root: Path) -> tuple[Note | None, list[str]]:
     """
     removed: list[str] = []
     for step in sorted(_steps(root), reverse=True):
-        folder = root / f"checkpoint-{step}"
+        folder = root / f"{PREFIX}{step}"
         try:
             return _read(folder), removed
         except (OSError, ValueError, ValidationError):

@@ -6,6 +6,7 @@ rewarded together are those to the N prompts of one query, G to each.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,13 @@ from model_store.families.readout import GeneratedScore
 from model_store.output_files import write_json
 from model_store.training.config import TrainingError
 from model_store.training.erank.config import GrpoRun
-from model_store.training.erank.pairs import PairRenderer, QueryPair, order_of, query_groups
+from model_store.training.erank.pairs import (
+    MAX_PAIRS,
+    PairRenderer,
+    QueryPair,
+    order_of,
+    query_groups,
+)
 from model_store.training.erank.rewards import Rollout, rewards, score_of, without_variance
 from model_store.training.erank.trainers import grpo_trainer, open_tokenizer
 from model_store.training.erank.writing import AnswerWriter
@@ -151,9 +158,14 @@ class GrpoStage:
         It is the number alone, as a sampled answer's score is: not times its probability.
         """
         path = self.run.output / BEFORE
-        scores = _read_before(path, self.renderer.digest)
-        wanted = {pair.name for pair in pairs}
-        if scores is not None and wanted <= scores.keys():
+        asked = {
+            "base": self.renderer.digest,
+            "precision": self.run.precision,
+            "max_tokens": self.run.rollouts.max_tokens,
+            "pairs": _digest(pairs),
+        }
+        scores = _read_before(path, asked)
+        if scores is not None:
             return scores
 
         progress.line(f"Stage 1's scores of {len(pairs)} pairs are computed.")
@@ -168,25 +180,40 @@ class GrpoStage:
             for pair, answer in zip(chunk, answers, strict=True):
                 score = score_of(answer.text, renderer.readout)
                 found[pair.name] = None if score is None else float(score)
-        write_json(path, {"base": self.renderer.digest, "scores": found})
+        write_json(path, {**asked, "scores": found})
         return found
 
 
-def _read_before(path: Path, base: str) -> dict[str, float | None] | None:
-    """The scores that an interrupted run left; None where there are none of this base."""
+def _digest(pairs: Sequence[QueryPair]) -> str:
+    """A digest of the pairs' names and prompts."""
+    digest = hashlib.blake2b(digest_size=16)
+    for pair in pairs:
+        digest.update(json.dumps([pair.name, pair.prompt]).encode())
+    return digest.hexdigest()
+
+
+def _read_before(path: Path, asked: Mapping[str, Any]) -> dict[str, float | None] | None:
+    """The scores that an interrupted run left; None where there are none that were asked for in
+    this way."""
     try:
         if path.stat().st_size > MAX_BEFORE_BYTES:
             raise ValueError
         found = json.loads(path.read_bytes())
-        scores: dict[str, float | None] = dict(found["scores"])
-        return scores if found["base"] == base else None
+        scores: dict[str, float | None] = dict(found.pop("scores"))
+        return scores if found == asked else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise TrainingError(f"{path}: it cannot be read; remove it to score again.") from None
 
 
 def open_stage(run: GrpoRun, renderer: PairRenderer) -> GrpoStage:
-    """The stage with its pairs as token ids; raises `DataError`."""
+    """The stage with its pairs as token ids; raises `DataError` and `TrainingError`."""
     groups = query_groups(renderer, run.data, run.seed)
-    return GrpoStage(run, renderer, groups)
+    stage = GrpoStage(run, renderer, groups)
+    if stage.steps * run.data.documents > MAX_PAIRS:
+        raise TrainingError(
+            f"{stage.steps:,} steps of {run.data.documents} documents each are asked for, and a run"
+            f" has at most {MAX_PAIRS:,} documents in all its steps."
+        )
+    return stage

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
@@ -177,7 +177,9 @@ def query_groups(renderer: PairRenderer, data: QueryData, seed: int) -> list[lis
     """
     groups: list[list[QueryPair]] = []
     problems: list[str] = []
-    for example in islice(read_examples(data.train), MAX_PAIRS // data.documents):
+    for example in read_examples(data.train):
+        if len(groups) == MAX_PAIRS // data.documents:
+            raise DataError(f"{example.location}: a run has at most {len(groups):,} such rows.")
         total = len(example.positives) + len(example.negatives)
         if total < data.documents or not example.negatives:
             problems.append(

@@ -23,9 +23,10 @@ from model_store.checkpoint import Checkpoint
 from model_store.files import sha256
 from model_store.folders.covered_files import ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
+from model_store.training import state
 from model_store.training.config import TrainingError
 from model_store.training.erank import grpo, sft
-from model_store.training.erank.checkpoints import latest
+from model_store.training.erank.checkpoints import PREFIX, latest
 from model_store.training.erank.config import ErankRun, GeneratedRun
 from model_store.training.erank.pairs import PairRenderer, open_checkpoint, refuse_bad_rows
 from model_store.training.erank.plots import draw
@@ -33,7 +34,13 @@ from model_store.training.erank.stage import Stage
 from model_store.training.erank.watching import Watch, refuse_several_processes, stopped_by
 from model_store.training.journal import Journal
 from model_store.training.lora import checked_settings
-from model_store.training.outcome import Ended, finished, refuse_other_run, write_run
+from model_store.training.outcome import (
+    Ended,
+    finished,
+    refuse_other_method,
+    refuse_other_run,
+    write_run,
+)
 from model_store.training.precision import choose_precision
 from model_store.training.progress import ProgressLog
 from model_store.training.reranker import load_network
@@ -103,6 +110,7 @@ def _with_precision(run: ErankRun) -> tuple[ErankRun, str | None]:
 
 def _learn(opened: _Opened, signals: Sequence[int], stream: TextIO | None) -> None:
     run, stage, states = opened.run, opened.stage, opened.run.output / STATES
+    refuse_other_method(run.output, states, state.PREFIX)
     saved, removed = latest(states)
     if saved is not None:
         refuse_other_run(saved.run, opened.facts, run.output)
@@ -141,7 +149,7 @@ def _steps(trainer: Any, states: Path, done: int, steps: int) -> int:
 
     A run that was killed behind its last step has its maps loaded, and makes none.
     """
-    newest = states / f"checkpoint-{done}"
+    newest = states / f"{PREFIX}{done}"
     if done < steps:
         trainer.train(resume_from_checkpoint=str(newest) if done else None)
         return int(trainer.state.global_step)

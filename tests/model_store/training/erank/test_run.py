@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -27,6 +28,8 @@ from model_store.training.publish.card import Story
 from model_store.training.publish.job import PublishJob
 from model_store.training.publish.run import publish
 from model_store.training.publish.runs import open_run
+from model_store.training.signals import Stopped
+from model_store.training.train import train as train_unified
 from tests.erank import AuthorsCode, write_erank
 from tests.qwen3 import write_qwen3
 
@@ -232,8 +235,60 @@ def test_the_second_stage_rewards_a_query_at_once_and_resumes_to_the_same_weight
 
     run = grpo(folder, killed)
     killed_after(run, 1)
-    train(run, stream=io.StringIO())
+    said = io.StringIO()
+    train(run, stream=said)
+    assert "1 of them done." in said.getvalue()
+    assert "Stage 1's scores" not in said.getvalue()
     assert weights(killed) == weights(output)
+
+
+def first_scores(run: Any) -> str:
+    """What the run says up to its first step, in which it is stopped."""
+
+    class Stopping(io.StringIO):
+        def write(self, text: str) -> int:
+            if "step 1/" in text:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().write(text)
+
+    said = Stopping()
+    with pytest.raises(Stopped):
+        train(run, stream=said)
+    return said.getvalue()
+
+
+@pytest.mark.slow
+def test_scores_of_stage_1_are_of_these_pairs(folder: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes((folder / "rows.jsonl").read_bytes())
+    data = {"train": str(rows), "documents": 3}
+    run = grpo(folder, tmp_path / "grpo", data=data, report_every=1)
+    assert "Stage 1's scores of 12 pairs are computed." in first_scores(run)
+    before = json.loads((run.output / "stage1.json").read_text(encoding="utf-8"))["scores"]
+    shutil.rmtree(run.output / "states")  # as of a run that was killed before its first state
+
+    rows.write_text(rows.read_text(encoding="utf-8").replace("nine", "eight"), encoding="utf-8")
+    assert "Stage 1's scores of 12 pairs are computed." in first_scores(run)
+    after = json.loads((run.output / "stage1.json").read_text(encoding="utf-8"))["scores"]
+    assert before.keys() == after.keys()
+    assert 9 in before.values()
+    assert 9 not in after.values()
+
+
+def test_a_run_of_another_method_is_left_as_it_is(folder: Path, tmp_path: Path) -> None:
+    own = sft(folder, tmp_path / "own")
+    (own.output / "states" / "step-00000002").mkdir(parents=True)
+    with pytest.raises(TrainingError, match="own: this run was begun with another method; choose"):
+        train(own, stream=io.StringIO())
+
+    write_qwen3(tmp_path / "qwen3", num_hidden_layers=1)
+    unified = loaded(tmp_path / "unified", {
+        "model": str(tmp_path / "qwen3"), "output": str(tmp_path / "unified"),
+        "data": {"train": str(folder / "rows.jsonl"), "random_share": 0.0}, "device": "cpu",
+    })  # fmt: skip
+    (unified.output / "states" / "checkpoint-2").mkdir(parents=True)
+    with pytest.raises(TrainingError, match="unified: this run was begun with another method; ch"):
+        train_unified(unified, stream=io.StringIO())
 
 
 @pytest.mark.slow
@@ -272,6 +327,10 @@ def test_bad_data_is_refused_before_the_first_step(folder: Path, tmp_path: Path)
     )
     assert "gmr-tiny reads its score from yes - no" in (
         refused(sft(folder, tmp_path / "f", model="gmr-tiny"))
+    )
+    assert (
+        "10,000,000 steps of 3 documents each are asked for, and a run has at most 20,000,000"
+        in (refused(grpo(folder, tmp_path / "i", steps=10**7)))
     )
     with pytest.raises(TrainingError, match="method is sft-generated or grpo"):
         loaded(tmp_path / "g", {"method": "ppo"})

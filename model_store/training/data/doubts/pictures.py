@@ -114,10 +114,12 @@ class PictureDoubts:
     def _look(self, path: Path, line: int, name: str, location: str) -> None:
         if len(self._seen) >= MAX_PICTURES:
             return
+        self._seen[path] = None
+        if image_problem(path) is not None:  # it was found before, and may be too large to decode
+            return
         seen = self._seen[path] = _decoded(path)
         if seen is None:
-            if image_problem(path) is None:  # others are found by their headers
-                self.faults.append(f"{location}: {name}.image {path.name!r} cannot be decoded.")
+            self.faults.append(f"{location}: {name}.image {path.name!r} cannot be decoded.")
             return
 
         self._first.add(line, name)

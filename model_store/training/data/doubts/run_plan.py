@@ -17,6 +17,10 @@ _TOKEN_PIXELS = 28**2
 _MOST_PIXELS = 1_280 * _TOKEN_PIXELS
 """What stands in for a model's tokenizer and image rules: English text in Qwen's vocabulary, GMR's
 template with an instruction, and its images."""
+_MOST_NEGATIVES = 16
+"""`data.negatives` of the configuration gmr-3b: a run draws so many of a row's negatives."""
+_SIZE_PIXELS = 2_508_800
+"""Pixels of an image that `gmr size` takes at most."""
 
 
 def size_command(
@@ -37,12 +41,13 @@ def size_command(
         document = characters / documents / _CHARACTERS_A_TOKEN
         pixels = _pixels(sizes) * _pictured(statistics) / documents
 
-    negatives = statistics.total("negative") / rows
+    negatives = min(_MOST_NEGATIVES, statistics.total("negative") / rows)
     command = (
         f"gmr size gmr-3b --train --rows {rows} --documents {round(1 + negatives)}"
         f" --query-tokens {_bounded(query)} --document-tokens {_bounded(document)}"
     )
-    return command + (f" --image-pixels {round(pixels)}" if pixels >= 1 else "")
+    pixels = min(_SIZE_PIXELS, round(pixels))
+    return command + (f" --image-pixels {pixels}" if pixels else "")
 
 
 def _pictured(statistics: Statistics) -> int:

@@ -26,7 +26,7 @@ class Scorer(Protocol):
 
     def scores(self, number: int) -> list[float | None] | None:
         """Scores of the positives and then the negatives of a row by its number among the given
-        ones; None where the query cannot be read."""
+        ones; None where the query cannot be read, or says nothing about the positives."""
         ...
 
 
@@ -56,16 +56,18 @@ def score_doubts(rows: Rows, scorer: Scorer, progress: Progress) -> Iterator[Dou
         if scores is None:
             continue
         count = len(example.positives)
-        best = max((score for score in scores[:count] if score is not None), default=0.0)
-        if best <= 0:
-            continue  # no word in common: BM25 says nothing about this row
+        known = [score for score in scores[:count] if score is not None]
+        if not known:
+            continue
 
         judged += 1
+        best = max(known)
         above = _above(scores[count:], best)
         if above:
             index = max(above, key=lambda at: above[at])
             remark = f"{above[index]:.2f}, and the best positive {best:.2f}"
-            places.append((best / above[index], Place(line, f"negatives[{index}]", remark)))
+            gap = (above[index] - best) / max(abs(above[index]), abs(best))
+            places.append((-gap, Place(line, f"negatives[{index}]", remark)))
 
     if not places:
         return

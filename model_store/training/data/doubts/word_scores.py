@@ -27,17 +27,21 @@ class WordScorer:
             self._index = None
 
     def scores(self, number: int) -> list[float | None] | None:
-        """As `Scorer.scores`; a document without a text, or with an image, has none."""
+        """As `Scorer.scores`; a document without a text, or with an image, has none.
+
+        A query that has no word in common with any positive says nothing.
+        """
         _, example = self._rows[number]
         if self._index is None or example.query.text is None or example.query.image is not None:
             return None
         begin, end = self._starts[number], self._starts[number + 1]
         all_scores = self._index.scores(example.query.text)[begin:end].tolist()
-        sides = documents_of(example)
-        return [
+        found = [
             None if side.text is None or side.image is not None else score
-            for side, score in zip(sides, all_scores, strict=True)
+            for side, score in zip(documents_of(example), all_scores, strict=True)
         ]
+        positives = found[: len(example.positives)]
+        return found if any(score is not None and score > 0 for score in positives) else None
 
     def _texts(self) -> Iterator[str]:
         for _, example in self._rows:

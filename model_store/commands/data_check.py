@@ -85,13 +85,13 @@ def check(
             found = survey(source, options, advance)
         _print_figures(found)
         _print_doubts(found)
+        _print_faults(found)
         if report is not None:
             from model_store.training.data.report.writing import write_report
 
             write_report(found, report)
             typer.echo(f"Written to {report}")
 
-    _print_faults(found)
     if found.wrong or (strict and found.doubts):
         raise typer.Exit(FAILED)
 
@@ -133,11 +133,8 @@ def _print_figures(found: Survey) -> None:
         f"{report.rows} rows, {report.images} images, negatives: {report.hard} hard,"
         f" {report.random} random; {report.without_negatives} rows have none."
     )
-    if found.sampled < report.rows:
-        typer.echo(
-            f"Near copies, pictures, tokens and retriever: {found.sampled:,} of {report.rows:,}"
-            " rows, evenly spaced. All else: every row."
-        )
+    for note in found.notes:
+        typer.echo(note)
 
 
 def _print_doubts(found: Survey) -> None:

@@ -64,6 +64,29 @@ class Survey:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     """Of the pictures of the sample, width and height."""
     tokens: TokenCounts | None = None
+    not_compared: int = 0
+    """Held-out texts beyond the bounds, whose near copies were not looked for."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what was not looked at."""
+        notes: list[str] = []
+        if self.is_sampled:
+            notes.append(
+                f"Near copies, pictures, tokens and retriever: {self.sampled:,} of"
+                f" {self.statistics.rows:,} rows, evenly spaced. All else: every row."
+            )
+        if self.not_compared:
+            notes.append(
+                f"Near copies of {self.not_compared:,} held-out texts were not looked for: they are"
+                " beyond the bounds."
+            )
+        return notes
+
+    @property
+    def is_sampled(self) -> bool:
+        """True where some of the rows that can be read are not in the sample."""
+        return self.sampled < self.statistics.rows
 
     @property
     def size_command(self) -> str | None:
@@ -86,8 +109,10 @@ class Survey:
 def survey(path: Path, options: Options, progress: Progress = lambda rows: None) -> Survey:
     """Read a file and judge it; `progress` is called with rows that were looked at.
 
-    Raises `DataError` where the held-out rows cannot be read, or a retriever refuses.
+    Raises `DataError` where the held-out rows cannot be read, which are read first, or a retriever
+    refuses.
     """
+    near = None if options.held_out is None else HeldOutCopies(read_examples(options.held_out))
     statistics, labels = Statistics(), LabelDoubts()
     texts = TextDoubts(estimates_tokens=options.tokens is None)
     detectors: list[Detector] = [labels, texts, FieldDoubts()]
@@ -100,7 +125,8 @@ def survey(path: Path, options: Options, progress: Progress = lambda rows: None)
 
     report = check(path, decode=options.decode, progress=progress, visit=visit)
     result = Survey(path, report, statistics, tokens=options.tokens)
-    again = _Again(options, report.rows, labels.repeated_queries())
+    result.not_compared = 0 if near is None else near.left_out
+    again = _Again(options, report.rows, labels.repeated_queries(), near)
     again.look(path, progress)
     result.doubts += again.doubts()
     result.sampled, result.sizes = len(again.sample), again.pictures.sizes
@@ -125,7 +151,9 @@ def line_of(example: Example) -> int:
 class _Again:
     """A second look at rows that are evenly spaced, and at those whose query others have, too."""
 
-    def __init__(self, options: Options, rows: int, repeated: set[int]) -> None:
+    def __init__(
+        self, options: Options, rows: int, repeated: set[int], near: HeldOutCopies | None
+    ) -> None:
         self.sample: list[tuple[int, Example]] = []
         self.pictures = PictureDoubts()
         self._repeated, self._conflicts = repeated, Conflicts()
@@ -135,9 +163,7 @@ class _Again:
             self._sampled.append(options.tokens)
 
         self._leak_step = max(1, math.ceil(rows / max(options.sample, COMPARED_ROWS)))
-        self._near: HeldOutCopies | None = None
-        if options.held_out is not None:
-            self._near = HeldOutCopies(read_examples(options.held_out))
+        self._near = near
 
     def look(self, path: Path, progress: Progress) -> None:
         """Read the lines, and decode those that are looked at; bad rows are passed over."""

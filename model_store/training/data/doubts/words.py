@@ -20,6 +20,8 @@ from model_store.training.data.identity import normalize_text
 
 READ = 20_000
 """Characters of a text that are looked at."""
+MAX_TRIPLES = 20_000_000
+"""Of all texts among which near copies are looked for, 4 bytes each."""
 NEAR = 0.8
 """Share of common word triples from which two texts are near copies."""
 _TRIPLE = 3
@@ -125,18 +127,25 @@ class NearCopies:
     texts that have nine tenths in common, 98 % meet in a band; those that meet are compared.
     """
 
-    def __init__(self) -> None:
-        self._texts: list[tuple[str, frozenset[int]]] = []
+    def __init__(self, most: int = MAX_TRIPLES) -> None:
+        """`most` bounds the triples of all texts that are kept."""
+        self._texts: list[tuple[str, npt.NDArray[np.uint32]]] = []
+        self._left = most
         self._bands: dict[tuple[int, bytes], list[int]] = {}
 
-    def add(self, text: str, label: str) -> None:
-        """Keep a text that has three words or more, under a label."""
+    def add(self, text: str, label: str) -> bool:
+        """Keep a text that has three words or more, under a label; returns whether there was
+        room."""
         parts = triples(text)
+        if len(parts) > self._left:
+            return False
         if not parts:
-            return
+            return True
+        self._left -= len(parts)
         for band in _bands(parts):
             self._bands.setdefault(band, []).append(len(self._texts))
-        self._texts.append((label, parts))
+        self._texts.append((label, np.fromiter(parts, np.uint32, len(parts))))
+        return True
 
     def find(self, text: str) -> tuple[str, float] | None:
         """The label of the text that is most like this one, and how much, from `NEAR` on."""
@@ -146,7 +155,7 @@ class NearCopies:
         best: tuple[str, float] | None = None
         for number in self._met(parts):
             label, theirs = self._texts[number]
-            like = likeness(parts, theirs)
+            like = likeness(parts, frozenset(theirs.tolist()))
             if like >= NEAR and (best is None or like > best[1]):
                 best = (label, like)
         return best

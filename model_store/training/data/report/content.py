@@ -229,12 +229,7 @@ def _scripts(statistics: Statistics) -> Iterator[Bars]:
 
 def _notes(survey: Survey) -> Iterator[str]:
     """What was looked at, and how the run's cost is planned."""
-    rows = survey.report.rows
-    if survey.sampled < rows:
-        yield (
-            f"Near copies, pictures, tokens and retriever: {survey.sampled:,} of {rows:,} rows,"
-            " evenly spaced. All else: every row."
-        )
+    yield from survey.notes
     if survey.size_command is not None:
         yield f"To plan the run: `{survey.size_command}`"
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from model_store.checkpoint import resolve
+from model_store.errors import DataError
 from model_store.training.data.doubts.doubt import SHOWN, Doubt
 from model_store.training.data.doubts.lengths import TokenCounts
 from model_store.training.data.doubts.survey import Options, Survey, survey
@@ -227,6 +228,13 @@ def test_a_picture_that_cannot_be_decoded_is_a_fault(tmp_path: Path) -> None:
     assert found.faults == [f"{found.path}:2: positives[0].image 'cut.png' cannot be decoded."]
 
 
+def test_a_picture_that_is_too_large_is_not_decoded(tmp_path: Path) -> None:
+    Image.new("1", (4_001, 4_000)).save(tmp_path / "large.png")
+    found = surveyed(tmp_path, [good(0), good(1, positives=[{"image": "large.png"}])])
+    assert (found.sizes, found.wrong) == ([], 1)
+    assert "one-colour" not in doubts(found)
+
+
 def test_the_modality_that_tells_positives_apart(tmp_path: Path) -> None:
     draw(tmp_path / "p.png", "red")
     found = doubts(surveyed(tmp_path, [good(0, positives=[{"image": "p.png"}]), good(1)]))
@@ -248,6 +256,33 @@ def test_what_nearly_repeats_held_out_rows(tmp_path: Path) -> None:
     assert exact.leaks is not None
     assert exact.leaks.total == 2  # its query and its positive
     assert "near-leak-query" not in doubts(exact)
+    assert exact.notes == []
+
+    looked_at: list[int] = []
+    with pytest.raises(DataError, match=r"none\.jsonl"):
+        survey(exact.path, Options(held_out=tmp_path / "none.jsonl"), looked_at.append)
+    assert looked_at == []  # an hour's survey would end with it
+
+
+def test_near_copies_of_texts_beyond_the_bound_are_not_looked_for() -> None:
+    copies = NearCopies(most=len(triples(sentence(1, 20))))
+    assert copies.add(sentence(1, 20), "the first")
+    assert not copies.add(sentence(2, 20), "the second")
+    assert copies.find(sentence(1, 20)) == ("the first", 1.0)
+    assert copies.find(sentence(2, 20)) is None
+
+
+def test_a_positive_that_a_retriever_scores_below_zero_is_judged(tmp_path: Path) -> None:
+    class Vectors:
+        name = "vectors"
+
+        def scores(self, number: int) -> list[float | None] | None:
+            return [[-0.5, 0.1, -0.9], [0.4, 0.5, 0.1], [None, 0.5, 0.6]][number]
+
+    rows = [good(n, negatives=["a b c", "d e f"]) for n in range(3)]
+    found = doubts(surveyed(tmp_path, rows, open_scorer=lambda _: Vectors()))["scored-above"]
+    assert (found.count, found.total) == (2, 2)
+    assert [place.line for place in found.places] == [1, 2]
 
 
 def test_tokens_are_counted_by_the_models_own_tokenizer(tmp_path: Path) -> None:
@@ -315,6 +350,13 @@ def test_doubts_do_not_end_the_command_unless_they_are_to(tmp_path: Path) -> Non
     assert wrong.exit_code == 1
     assert wrong.stderr.splitlines()[0].startswith(f"{path}:4: there are 0 positives")
     assert "1 of 29 queries" in wrong.stdout
+    assert "evenly spaced" not in wrong.stdout  # all rows that can be read are in the sample
+
+
+def test_the_plan_of_a_run_has_the_documents_that_a_run_draws(tmp_path: Path) -> None:
+    negatives = [f"Little is said of {sentence(number, 4)}." for number in range(1000)]
+    path = write_rows(tmp_path / "rows.jsonl", [good(0, negatives=negatives)])
+    assert "gmr size gmr-3b --train --rows 1 --documents 17 " in invoked(path).stdout
 
 
 @pytest.mark.slow

@@ -79,11 +79,17 @@ class Run:
 def check_before(run: Run) -> None:
     """Check all that can be checked before hours of embedding; raises `DataError`.
 
-    The target must be writable, every row of the source readable, and rows at the target able to
-    name the images of the source and of the first documents of the corpus.
+    The target must be writable, every row of the source readable and without a teacher's scores,
+    and rows at the target able to name the images of the source and of the first documents of the
+    corpus.
     """
     check_outputs(run.target, run.report, inputs=(run.source, run.corpus))
     for example in read_examples(run.source):
+        if example.teacher_scores is not None:
+            raise DataError(
+                f"{example.location}: the row has teacher_scores, and a negative that is mined has"
+                " none: mine first, then score."
+            )
         sides = [example.query, *example.positives]
         sides += [negative.side for negative in example.negatives]
         for side in sides:
@@ -187,12 +193,6 @@ class Miner:
         self._parts.write(part, lines(), note)
 
     def _mined(self, example: Example, found: Found, note: Note) -> Example:
-        if example.teacher_scores is not None:
-            raise DataError(
-                f"{example.location}: the row has teacher_scores, and a negative that is mined has"
-                " none: mine first, then score."
-            )
-
         rules = self._run.rules
         query = query_of(example)
         scores = self._retriever.score(query, example.positives) if rules.guarded else []

@@ -233,11 +233,11 @@ def test_given_negatives_may_stay(run: Run) -> None:
     )
 
 
-def test_a_row_with_a_teachers_scores_is_not_mined(run: Run) -> None:
+def test_a_row_with_a_teachers_scores_is_refused_before_anything_is_embedded(run: Run) -> None:
     rows = [json.loads(line) for line in run.source.read_text(encoding="utf-8").splitlines()]
     write_rows(run.source, [rows[0], rows[1] | {"teacher_scores": [1.0, 0.5, 0.0]}])
     with pytest.raises(DataError, match=r"train\.jsonl:2: the row has teacher_scores, and"):
-        mine(run)
+        check_before(run)
 
 
 def test_where_all_candidates_are_positives_there_are_fewer_and_it_is_said(run: Run) -> None:

@@ -23,7 +23,7 @@ from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import Example
 from model_store.training.data.splits import same_rows
-from model_store.training.data.validation import SHOWN, check
+from model_store.training.data.validation import SHOWN, refuse_bad_rows
 from model_store.training.groups import Draw, Grouper
 from model_store.training.head import head_words, labels_of
 from model_store.training.lora import target_of
@@ -46,13 +46,7 @@ class Sources:
         for path, examples in ((data.train, self.examples), (data.dev, self.dev)):
             if path is None or examples is None:
                 continue
-            report = check(path)
-            if report.wrong:
-                lines = list(report.problems)
-                if report.wrong > len(lines):
-                    lines.append(f"... and {report.wrong - len(lines)} more.")
-                raise DataError("\n".join(lines))
-
+            refuse_bad_rows(path)
             problems = self._problems(examples, taught=path == data.train)
             if problems:
                 raise DataError("\n".join(problems))

@@ -73,6 +73,16 @@ def check(
     return report
 
 
+def refuse_bad_rows(path: Path) -> None:
+    """Raise `DataError` with a line for each of the first problems of a file of rows."""
+    report = check(path)
+    if report.wrong:
+        lines = list(report.problems)
+        if report.wrong > len(lines):
+            lines.append(f"... and {report.wrong - len(lines)} more.")
+        raise DataError("\n".join(lines))
+
+
 @dataclass(slots=True)
 class _Seen:
     """The line of each id and the problem of each image so far, by 16-byte digests of their

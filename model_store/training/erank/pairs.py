@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -26,7 +25,6 @@ from model_store.networks.architecture import DecoderArchitecture
 from model_store.training.config import TrainingError
 from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.data.validation import SHOWN
-from model_store.training.data.validation import check as find_problems
 from model_store.training.erank.answers import documents_of, matched, read_answers
 from model_store.training.erank.config import AnswerData, QueryData
 from model_store.training.groups import Draw, Grouper
@@ -126,16 +124,6 @@ def open_checkpoint(
     except CheckpointUnusable as error:
         raise TrainingError(str(error).replace("RERANK_MODEL_REVISION", "revision")) from None
     return checkpoint
-
-
-def refuse_bad_rows(path: Path) -> None:
-    """Raise `DataError` with a line for each of the first problems of a file of rows."""
-    report = find_problems(path)
-    if report.wrong:
-        lines = list(report.problems)
-        if report.wrong > len(lines):
-            lines.append(f"... and {report.wrong - len(lines)} more.")
-        raise DataError("\n".join(lines))
 
 
 def taught_pairs(renderer: PairRenderer, data: AnswerData) -> list[TaughtPair]:

@@ -25,10 +25,11 @@ from model_store.folders.covered_files import ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
 from model_store.training import state
 from model_store.training.config import TrainingError
+from model_store.training.data.validation import refuse_bad_rows
 from model_store.training.erank import grpo, sft
 from model_store.training.erank.checkpoints import PREFIX, latest
 from model_store.training.erank.config import ErankRun, GeneratedRun
-from model_store.training.erank.pairs import PairRenderer, open_checkpoint, refuse_bad_rows
+from model_store.training.erank.pairs import PairRenderer, open_checkpoint
 from model_store.training.erank.plots import draw
 from model_store.training.erank.stage import Stage
 from model_store.training.erank.watching import Watch, refuse_several_processes, stopped_by

@@ -19,6 +19,7 @@ from model_store.manifest import CheckpointUnusable
 from model_store.output_files import check_outputs, output_file
 from model_store.training.config import TrainingError
 from model_store.training.data.rows import read_examples
+from model_store.training.data.validation import refuse_bad_rows
 from model_store.training.erank.answers import (
     documents_of,
     matched,
@@ -32,7 +33,7 @@ from model_store.training.erank.consensus import (
     generations_line,
     read_generations,
 )
-from model_store.training.erank.pairs import PairRenderer, open_checkpoint, refuse_bad_rows
+from model_store.training.erank.pairs import PairRenderer, open_checkpoint
 from model_store.training.erank.writing import AnswerWriter
 from model_store.training.reranker import load_network
 

@@ -66,9 +66,12 @@ def answers(
         misuse("--teacher and --write-generations go together.")
 
     with refusing_data():
-        from model_store.training.erank.teaching import Teaching, generate, take
+        from model_store.output_files import check_outputs
+        from model_store.training.erank.teaching import Teaching, answering_family, generate, take
 
         if teacher is not None and write_generations is not None:
+            check_outputs(out, write_generations, inputs=(rows,))
+            answering_family(model)
             generations = write_generations
             asked = Teaching(teacher, count, temperature, max_tokens, seed, device)
             with progress("generating", unit="pairs") as advance:

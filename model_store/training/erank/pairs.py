@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -84,6 +85,13 @@ class PairRenderer:
         """The prompt of each document; raises `DataError`, which names file and line."""
         group = self._grouper.group_of(example, documents)
         return [[*prompt.prefix.ids, *prompt.suffix.ids] for prompt in group.prompts]
+
+    def refuse_unreadable(self, rows: Path) -> None:
+        """Raise `DataError` with a line for each of the first rows whose pairs cannot be read."""
+        problems = (self._grouper.unreadable(example) for example in read_examples(rows))
+        found = list(islice(filter(None, problems), SHOWN))
+        if found:
+            raise DataError("\n".join(found))
 
     def answer(self, text: str) -> list[int]:
         """The ids of an answer in the required form, and the end of the turn behind them.

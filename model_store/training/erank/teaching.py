@@ -14,6 +14,7 @@ import torch
 
 from model_store.checkpoint import resolve
 from model_store.errors import DataError
+from model_store.families.family import Family
 from model_store.families.readout import GeneratedScore
 from model_store.manifest import CheckpointUnusable
 from model_store.output_files import check_outputs, output_file
@@ -53,12 +54,14 @@ class Teaching:
 def generate(
     rows: Path, out: Path, asked: Teaching, progress: Callable[[int], None] = lambda pairs: None
 ) -> None:
-    """Write the teacher's generations for every pair of the rows; raises `DataError`."""
+    """Write the teacher's generations for every pair of the rows; raises `DataError`, before the
+    teacher is loaded where a row is wrong, or one that the teacher cannot read."""
     check_outputs(out, inputs=(rows,))
     refuse_bad_rows(rows)
     try:
         checkpoint = open_checkpoint(asked.model)
         renderer = PairRenderer(checkpoint, None)
+        renderer.refuse_unreadable(rows)
         dtype = torch.float32 if asked.device == "cpu" else torch.bfloat16
         network = load_network(checkpoint, dtype).to(asked.device).eval()
     except (TrainingError, CheckpointUnusable) as error:
@@ -85,10 +88,8 @@ def generate(
             progress(len(documents))
 
 
-def take(rows: Path, generations: Path, out: Path, model: str, max_tokens: int) -> Chosen:
-    """Write the answer of each pair that has a usable generation; raises `DataError`, also where an
-    answer would fit no pair of the rows."""
-    check_outputs(out, inputs=(rows, generations))
+def answering_family(model: str) -> tuple[Family, GeneratedScore]:
+    """The family of a model that is to be taught, and its read-out; raises `DataError`."""
     try:
         family = resolve(model, weights=False).family
     except CheckpointUnusable as error:
@@ -96,6 +97,14 @@ def take(rows: Path, generations: Path, out: Path, model: str, max_tokens: int) 
     readout = family.readout
     if not isinstance(readout, GeneratedScore):
         raise DataError(f"{model} reads its score from {readout.name}, and writes no answers.")
+    return family, readout
+
+
+def take(rows: Path, generations: Path, out: Path, model: str, max_tokens: int) -> Chosen:
+    """Write the answer of each pair that has a usable generation; raises `DataError`, also where an
+    answer would fit no pair of the rows."""
+    check_outputs(out, inputs=(rows, generations))
+    family, readout = answering_family(model)
 
     def count_tokens(text: str) -> int:
         return len(family.tokenizer.encode([text])[0])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from model_store.checkpoint import resolve
 from model_store.errors import DataError
@@ -30,6 +31,7 @@ from model_store.training.publish.run import publish
 from model_store.training.publish.runs import open_run
 from model_store.training.signals import Stopped
 from model_store.training.train import train as train_unified
+from service.cli.main import app
 from tests.erank import AuthorsCode, write_erank
 from tests.qwen3 import write_qwen3
 
@@ -336,3 +338,34 @@ def test_bad_data_is_refused_before_the_first_step(folder: Path, tmp_path: Path)
         loaded(tmp_path / "g", {"method": "ppo"})
     with pytest.raises(TrainingError, match=r"must be a multiple of rollouts\.answers_at_once"):
         grpo(folder, tmp_path / "h", rollouts={"answers": 3, "answers_at_once": 2})
+
+
+def asked(folder: Path, rows: Path, output: Path, *, model: str) -> Any:
+    """`gmr data answers` with a teacher that writes generations beside the answers."""
+    arguments = ["data", "answers", rows, output, "--model", model, "--count", "1"]
+    arguments += ["--teacher", folder / "erank-4b-small", "--max-tokens", "24"]
+    arguments += ["--write-generations", output.with_name("generations.jsonl")]
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_a_teacher_writes_nothing_where_its_work_would_be_lost(
+    folder: Path, tmp_path: Path
+) -> None:
+    base = str(folder / "erank-4b-small")
+    generations = tmp_path / "generations.jsonl"
+    long = {"id": "b", "instruction": "7" * 9900, "query": "q", "positives": ["p"]}
+    rows = write_lines(tmp_path / "rows.jsonl", [{"query": "q", "positives": ["It is two."]}])
+    wrong = write_lines(tmp_path / "wrong.jsonl", [{"query": "q", "positives": ["p"]}, long])
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for source, output, model, sentence in (
+        (rows, tmp_path / "file" / "a.jsonl", base, "it cannot be written"),
+        (rows, tmp_path / "a.jsonl", "gmr-tiny", "reads its score from yes - no"),
+        (wrong, tmp_path / "a.jsonl", base, "wrong.jsonl:2: the instruction alone has more than"),
+    ):
+        done = asked(folder, source, output, model=model)
+        assert (done.exit_code, sentence in done.stderr) == (1, True), done.output
+        assert not generations.exists()
+
+    assert asked(folder, rows, tmp_path / "a.jsonl", model=base).exit_code == 0
+    assert generations.exists()
+    assert json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8"))["id"] == "rows.jsonl:1"

@@ -20,7 +20,10 @@ _MANY = 0.5
 class FieldDoubts:
     """Looks at instructions and ids."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_DISTINCT) -> None:
+        """`most` bounds the instructions that are told apart: rows behind so many say nothing about
+        their share."""
+        self._most = most
         self._rows = self._given = self._named = 0
         self._distinct: set[int] = set()
         self._without, self._repeated = Places(), Places()
@@ -34,8 +37,8 @@ class FieldDoubts:
             self._without.add(line)
             return
 
-        self._given += 1
-        if len(self._distinct) < MAX_DISTINCT:
+        if len(self._distinct) < self._most:
+            self._given += 1
             self._distinct.add(hash(instruction))
         begin = (example.query.text or "").lstrip()[: len(instruction)]
         if len(instruction) >= 10 and begin == instruction:

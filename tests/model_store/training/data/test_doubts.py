@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from model_store.checkpoint import resolve
 from model_store.errors import DataError
 from model_store.training.data.doubts.doubt import SHOWN, Doubt
+from model_store.training.data.doubts.fields import FieldDoubts
 from model_store.training.data.doubts.lengths import TokenCounts
 from model_store.training.data.doubts.survey import Options, Survey, survey
 from model_store.training.data.doubts.word_scores import WordScorer
@@ -27,6 +28,7 @@ from model_store.training.data.doubts.words import (
     triples,
     word_count,
 )
+from model_store.training.data.rows import read_examples
 from model_store.training.data.validation import check
 from model_store.training.sample import write_sample
 from service.cli.main import app
@@ -233,6 +235,14 @@ def test_a_picture_that_is_too_large_is_not_decoded(tmp_path: Path) -> None:
     found = surveyed(tmp_path, [good(0), good(1, positives=[{"image": "large.png"}])])
     assert (found.sizes, found.wrong) == ([], 1)
     assert "one-colour" not in doubts(found)
+
+
+def test_instructions_of_their_own_are_found_in_files_of_any_length(tmp_path: Path) -> None:
+    rows = [good(n, instruction=f"Find what is said of {sentence(n, 3)}") for n in range(100)]
+    detector = FieldDoubts(most=30)
+    for example in read_examples(write_rows(tmp_path / "rows.jsonl", rows)):
+        detector.see(example, 1)
+    assert [doubt.name for doubt in detector.doubts()] == ["own-instructions"]
 
 
 def test_the_modality_that_tells_positives_apart(tmp_path: Path) -> None:

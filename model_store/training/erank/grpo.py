@@ -33,7 +33,8 @@ from model_store.training.journal import read_metrics
 from model_store.training.progress import ProgressLog
 
 BEFORE = "stage1.json"
-"""The numbers that the model of stage 1 writes for the pairs, in the run's folder."""
+"""The numbers that the model of stage 1 writes for the pairs, in the run's folder; of the first
+pairs alone while they are computed."""
 MAX_BEFORE_BYTES = 2**30
 _SCORED_AT_ONCE = 512
 
@@ -155,7 +156,8 @@ class GrpoStage:
     ) -> dict[str, float | None]:
         """The number that the base, which is stage 1's model, writes for each pair.
 
-        It is the number alone, as a sampled answer's score is: not times its probability.
+        It is the number alone, as a sampled answer's score is: not times its probability. A run
+        that was interrupted goes on behind the pairs that have one.
         """
         path = self.run.output / BEFORE
         asked = {
@@ -164,23 +166,26 @@ class GrpoStage:
             "max_tokens": self.run.rollouts.max_tokens,
             "pairs": _digest(pairs),
         }
-        scores = _read_before(path, asked)
-        if scores is not None:
-            return scores
+        found = _read_before(path, asked)
+        left = pairs[len(found) :]
+        if not left:
+            return found
 
-        progress.line(f"Stage 1's scores of {len(pairs)} pairs are computed.")
-        renderer = self.renderer
+        progress.line(f"Stage 1's scores of {len(left)} pairs are computed.")
+        renderer, written = self.renderer, len(found)
         writer = AnswerWriter(
             network.eval(), renderer.tokenizer, renderer.readout, self.run.rollouts.max_tokens
         )
-        found: dict[str, float | None] = {}
-        for start in range(0, len(pairs), _SCORED_AT_ONCE):
-            chunk = pairs[start : start + _SCORED_AT_ONCE]
+        for start in range(0, len(left), _SCORED_AT_ONCE):
+            chunk = left[start : start + _SCORED_AT_ONCE]
             answers = writer.write([pair.prompt for pair in chunk])
             for pair, answer in zip(chunk, answers, strict=True):
                 score = score_of(answer.text, renderer.readout)
                 found[pair.name] = None if score is None else float(score)
-        write_json(path, {**asked, "scores": found})
+            # the larger the file, the rarer: all writes together are a few times its size
+            if len(found) == len(pairs) or len(found) >= 1.25 * written:
+                write_json(path, {**asked, "scores": found})
+                written = len(found)
         return found
 
 
@@ -192,17 +197,17 @@ def _digest(pairs: Sequence[QueryPair]) -> str:
     return digest.hexdigest()
 
 
-def _read_before(path: Path, asked: Mapping[str, Any]) -> dict[str, float | None] | None:
-    """The scores that an interrupted run left; None where there are none that were asked for in
-    this way."""
+def _read_before(path: Path, asked: Mapping[str, Any]) -> dict[str, float | None]:
+    """The scores of the first pairs, which an interrupted run left; none where they were asked for
+    in another way."""
     try:
         if path.stat().st_size > MAX_BEFORE_BYTES:
             raise ValueError
         found = json.loads(path.read_bytes())
         scores: dict[str, float | None] = dict(found.pop("scores"))
-        return scores if found == asked else None
+        return scores if found == asked else {}
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise TrainingError(f"{path}: it cannot be read; remove it to score again.") from None
 

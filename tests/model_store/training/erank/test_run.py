@@ -269,6 +269,15 @@ def test_scores_of_stage_1_are_of_these_pairs(folder: Path, tmp_path: Path) -> N
     before = json.loads((run.output / "stage1.json").read_text(encoding="utf-8"))["scores"]
     shutil.rmtree(run.output / "states")  # as of a run that was killed before its first state
 
+    kept = json.loads((run.output / "stage1.json").read_text(encoding="utf-8"))
+    for name in [name for name in before if name.startswith(("q2", "q3"))]:
+        del kept["scores"][name]
+    (run.output / "stage1.json").write_text(json.dumps(kept), encoding="utf-8")
+    assert "Stage 1's scores of 6 pairs are computed." in first_scores(run)
+    again = json.loads((run.output / "stage1.json").read_text(encoding="utf-8"))["scores"]
+    assert again == before
+    shutil.rmtree(run.output / "states")
+
     rows.write_text(rows.read_text(encoding="utf-8").replace("nine", "eight"), encoding="utf-8")
     assert "Stage 1's scores of 12 pairs are computed." in first_scores(run)
     after = json.loads((run.output / "stage1.json").read_text(encoding="utf-8"))["scores"]

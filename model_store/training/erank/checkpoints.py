@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,35 @@ def complete(root: Path, step: int, run: Mapping[str, Any]) -> None:
         write_json(folder / NOTE, {"step": step, "run": dict(run), "files": files})
         sync(folder)
     except (OSError, DataError) as error:
-        raise TrainingError(
-            f"{folder}: the state after step {step} cannot be written"
-            f" ({getattr(error, 'strerror', None) or error}); the states before it stay."
-        ) from None
+        raise _unwritten(folder, step, error) from None
+
+
+@contextmanager
+def written_by(trainer: Any, root: Path) -> Iterator[None]:
+    """Around a trainer's steps: an error while a checkpoint is written becomes a `TrainingError`,
+    and the checkpoint is removed.
+
+    The packages that write its files wrap errors of the disk in exceptions of any class.
+    """
+    try:
+        yield
+    except (TrainingError, DataError):
+        raise
+    except Exception as error:
+        step = int(trainer.state.global_step)
+        folder = root / f"{PREFIX}{step}"
+        if not folder.is_dir() or (folder / NOTE).exists():
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        raise _unwritten(folder, step, error) from None
+
+
+def _unwritten(folder: Path, step: int, error: Exception) -> TrainingError:
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["no reason"])[0]
+    return TrainingError(
+        f"{folder}: the state after step {step} cannot be written ({reason}); the states before it"
+        " stay."
+    )
 
 
 def latest(root: Path) -> tuple[Note | None, list[str]]:

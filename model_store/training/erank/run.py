@@ -27,7 +27,7 @@ from model_store.training import state
 from model_store.training.config import TrainingError
 from model_store.training.data.validation import refuse_bad_rows
 from model_store.training.erank import grpo, sft
-from model_store.training.erank.checkpoints import PREFIX, latest
+from model_store.training.erank.checkpoints import PREFIX, latest, written_by
 from model_store.training.erank.config import ErankRun, GeneratedRun
 from model_store.training.erank.pairs import PairRenderer, open_checkpoint
 from model_store.training.erank.plots import draw
@@ -152,7 +152,8 @@ def _steps(trainer: Any, states: Path, done: int, steps: int) -> int:
     """
     newest = states / f"{PREFIX}{done}"
     if done < steps:
-        trainer.train(resume_from_checkpoint=str(newest) if done else None)
+        with written_by(trainer, states):
+            trainer.train(resume_from_checkpoint=str(newest) if done else None)
         return int(trainer.state.global_step)
 
     maps = load_file(newest / ADAPTER_WEIGHTS)

@@ -33,6 +33,7 @@ from model_store.training.signals import Stopped
 from model_store.training.train import train as train_unified
 from service.cli.main import app
 from tests.erank import AuthorsCode, write_erank
+from tests.model_store.disk import file_size_limit
 from tests.qwen3 import write_qwen3
 
 WORDS = ("two", "nine", "four", "seven")
@@ -312,6 +313,22 @@ def test_a_reward_without_variance_is_said_and_ends_the_run(folder: Path) -> Non
     assert said.getvalue().count("all have the same reward") == 2
     assert read_metrics(run.output)[0]["constant"] == 1.0
     assert read_metrics(run.output)[0]["unscored"] == 1.0
+
+
+@pytest.mark.parametrize("size", [20_000, 60_000])  # of the maps, of the tokenizer
+def test_a_full_disk_is_a_sentence_and_leaves_the_states_before(
+    folder: Path, tmp_path: Path, size: int
+) -> None:
+    run = sft(folder, tmp_path / "full")
+    with (
+        file_size_limit(size),
+        pytest.raises(
+            TrainingError,
+            match=r"step 2 cannot be written \(.*File too large.*the states before it",
+        ),
+    ):
+        train(run, stream=io.StringIO())
+    assert not list((run.output / "states").glob("checkpoint-*"))
 
 
 def refused(run: Any) -> str:

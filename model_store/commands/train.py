@@ -23,7 +23,8 @@ def train(
     config: Annotated[
         str,
         typer.Argument(
-            help="A YAML file, or a shipped one: gmr-3b, gmr-7b, ablation, gmr-tiny, tiny."
+            help="A YAML file, or a shipped one: gmr-3b, gmr-7b, ablation, gmr-tiny, tiny,"
+            " erank-4b-sft, erank-4b-grpo, erank-tiny-sft, erank-tiny-grpo."
         ),
     ],
     overrides: Annotated[

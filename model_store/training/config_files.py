@@ -49,14 +49,18 @@ def set_value(values: dict[Any, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {}) if isinstance(values, dict) else {}
+        if not isinstance(values, dict):
+            break
+        if values.get(section) is None:  # also a section that the file leaves empty
+            values[section] = {}
+        values = values[section]
     if not equals or not isinstance(values, dict):
         raise SettingsUnreadable(f"{override}: this is not key=value with the key of a setting.")
 
     try:
         values[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise SettingsUnreadable(f"{override}: the value is not YAML.") from None
+    except (yaml.YAMLError, RecursionError):
+        raise SettingsUnreadable(f"{override[:80]}: the value is not YAML.") from None
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

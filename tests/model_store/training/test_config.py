@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
+from model_store.commands.train import register
 from model_store.training.config import SHIPPED_CONFIGS, TrainConfig, TrainingError, load_config
 from model_store.training.config_files import MAX_CONFIG_BYTES
 from model_store.training.methods import load_run
@@ -159,3 +161,20 @@ def test_a_run_without_shared_prefixes_states_what_older_runs_state() -> None:
     )
     assert "batch.shared_prefix" not in off
     assert on == off | {"batch.shared_prefix": True}
+
+
+def test_a_section_that_a_file_leaves_empty_may_be_set(tmp_path: Path) -> None:
+    values = LEAST | {"data": {"train": "t", "dev": "d"}, "early_stop": None}
+    config = load_config(written(tmp_path, values), ["early_stop.patience=3"])
+    assert config.early_stop is not None
+    assert config.early_stop.patience == 3
+    assert "the value is not YAML" in refused(tmp_path, LEAST, f"steps={'[' * 10_000}")
+    assert "is not key=value" in refused(tmp_path, LEAST, "model.name=x")
+
+
+def test_the_command_names_all_configurations_that_ship() -> None:
+    app = typer.Typer()
+    register(app)
+    (named,) = (each for each in typer.main.get_command(app).params if each.name == "config")
+    words = set(str(getattr(named, "help", "")).replace(",", "").rstrip(".").split())
+    assert {path.stem for path in SHIPPED_CONFIGS.glob("*.yaml")} <= words

@@ -287,7 +287,9 @@ def test_a_positive_that_a_retriever_scores_below_zero_is_judged(tmp_path: Path)
         name = "vectors"
 
         def scores(self, number: int) -> list[float | None] | None:
-            return [[-0.5, 0.1, -0.9], [0.4, 0.5, 0.1], [None, 0.5, 0.6]][number]
+            scores: list[list[float | None]]
+            scores = [[-0.5, 0.1, -0.9], [0.4, 0.5, 0.1], [None, 0.5, 0.6]]
+            return scores[number]
 
     rows = [good(n, negatives=["a b c", "d e f"]) for n in range(3)]
     found = doubts(surveyed(tmp_path, rows, open_scorer=lambda _: Vectors()))["scored-above"]

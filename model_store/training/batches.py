@@ -3,7 +3,8 @@
 A pair is a row of its own. Where prefixes are shared, all pairs of a batch are one row, in which a
 prefix of several pairs comes once. Depends on prompts, pixels and positions, not on a network.
 Invariant: every pair of every group is in exactly one batch, a group's pairs are in order, and no
-batch exceeds the budget, padding included, unless a single pair does.
+batch exceeds the budget, padding included, unless a single pair does. A packed row has no padding
+itself, but its attention has: the pairs behind a prefix are rows there.
 """
 
 from __future__ import annotations
@@ -119,14 +120,13 @@ class Batcher:
     def _packed(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
         """Runs of groups that fit the budget together; a group over the budget is a run alone."""
         packed: list[Group] = []
-        rows, tokens = 0, 0
+        prompts: list[Prompt] = []
         for group in groups:  # each is at least as long as those before it
-            distinct = _distinct_tokens(group.prompts)
-            rows, tokens = rows + len(group.prompts), tokens + distinct
-            size = tokens if self.packs else rows * group.longest
+            prompts += group.prompts
+            size = _packed_tokens(prompts) if self.packs else len(prompts) * group.longest
             if packed and size > self._budget:
                 yield packed
-                packed, rows, tokens = [], len(group.prompts), distinct
+                packed, prompts = [], list(group.prompts)
             packed.append(group)
 
         if packed:
@@ -158,7 +158,7 @@ class Batcher:
         pieces: list[list[_Pair]] = [[]]
         for pair in pairs:
             prompts = [other.prompt for other in (*pieces[-1], pair)]
-            if pieces[-1] and _distinct_tokens(prompts) > self._budget:
+            if pieces[-1] and _packed_tokens(prompts) > self._budget:
                 pieces.append([])
             pieces[-1].append(pair)
         return list(pieces)
@@ -277,8 +277,11 @@ def _prefix(pair: _Pair) -> Segment:
     return pair.prompt.prefix
 
 
-def _distinct_tokens(prompts: Sequence[Prompt]) -> int:
-    """Tokens of prompts where each prefix that follows itself counts once."""
-    prefixes = groupby(prompts, key=lambda prompt: prompt.prefix)
-    shared = sum(len(prefix.ids) for prefix, _ in prefixes)
-    return shared + sum(len(prompt.suffix.ids) for prompt in prompts)
+def _packed_tokens(prompts: Sequence[Prompt]) -> int:
+    """Tokens of a packed row with the padding that its attention adds: each prefix that follows
+    itself counts once, and the pairs behind it as many as the longest of them."""
+    total = 0
+    for prefix, behind in groupby(prompts, key=lambda prompt: prompt.prefix):
+        lengths = [len(prompt.suffix.ids) for prompt in behind]
+        total += len(prefix.ids) + len(lengths) * max(lengths)
+    return total

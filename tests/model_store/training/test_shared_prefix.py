@@ -297,7 +297,9 @@ def test_every_pair_is_packed_once_in_order_within_the_budget(
         assert len(unit.batches) == 1 or len(unit.names) == 1
         for batch in unit.batches:
             assert batch.ids.numel() == batch.tokens
-            assert batch.tokens <= budget or len(batch.last) == 1
+            assert batch.packing is not None
+            padded = sum(each.prefix + each.columns.numel() for each in batch.packing.groups)
+            assert padded <= budget or len(batch.last) == 1  # attention has a row for each pair
             assert batch.ids[0, batch.last].tolist() == [pair[-1] for pair in pairs_of(batch)]
     assert sorted(names) == sorted(groups)
 

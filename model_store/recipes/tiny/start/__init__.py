@@ -1,0 +1,1 @@
+"""The next gmr-tiny before its training: vocabulary, meanings of tokens, and initial weights."""

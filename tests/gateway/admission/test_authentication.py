@@ -43,6 +43,8 @@ OPEN = {
     "/docs/{name}": "/docs/start.js",
     "/playground": "/playground",
     "/playground/{name}": "/playground/app.js",
+    "/runbook": "/runbook",
+    "/runbook/{name}": "/runbook/page.css",
     **{path: path for path in (*READY_PATHS, *LIVE_PATHS)},
 }
 """Routes that hold nothing of a caller, each with an address: probes, and the pages that a key is

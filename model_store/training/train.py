@@ -57,6 +57,7 @@ def train(
             sources = open_sources(config, processes.share.world)
             facts = {**sources.config.decisive_settings(), **sources.facts()}
             if not finished(config.output, facts):
+                refuse_other_method(config.output, config.output / STATES, checkpoints.PREFIX)
                 processes.alone(sources.check)
                 _learn(processes, sources, facts, signals, stream, notice=notice)
         finally:
@@ -91,9 +92,7 @@ def _learn(
     notice: str | None,
 ) -> None:
     config = sources.config
-    states = config.output / STATES
-    refuse_other_method(config.output, states, checkpoints.PREFIX)
-    saved, damaged = state.latest(states)
+    saved, damaged = state.latest(config.output / STATES)
     if saved is not None:
         refuse_other_run(saved.run, facts, config.output)
 

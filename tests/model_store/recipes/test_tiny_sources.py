@@ -13,6 +13,8 @@ from model_store.recipes.tiny.sources.packages import (
     PACKAGES,
     Package,
     SourceUnavailable,
+    source_table,
+    taken_packages,
     unpacked,
 )
 from model_store.recipes.tiny.sources.passages import LONGEST, is_held_out, joined, shortened
@@ -156,6 +158,7 @@ def test_a_package_is_fetched_once_and_another_build_is_refused(tmp_path: Path) 
     small = Package("PyPI", "iniconfig", "2.1.0", digest, "MIT", "nothing")
     folder = unpacked(small, tmp_path)
     assert (folder / "iniconfig" / "__init__.py").exists()
+    assert taken_packages(tmp_path, [small]) == [small]
     (folder / "mark").touch()
     assert (unpacked(small, tmp_path) / "mark").exists()
 
@@ -165,3 +168,22 @@ def test_a_package_is_fetched_once_and_another_build_is_refused(tmp_path: Path) 
     absent = Package("PyPI", "iniconfig", "0.0.0.999", digest, "MIT", "nothing")
     with pytest.raises(SourceUnavailable, match=r"iniconfig 0\.0\.0\.999 cannot be fetched"):
         unpacked(absent, tmp_path / "absent")
+
+
+@pytest.mark.slow
+def test_a_version_that_left_debian_is_replaced_by_a_later_one_and_the_card_says_so(
+    tmp_path: Path,
+) -> None:
+    small = Package("Debian", "debian-faq", "0.1", "0" * 64, "GPL-2+", "questions")
+    folder = unpacked(small, tmp_path)
+    assert (folder / "usr/share/doc/debian/FAQ").is_dir()
+    (taken,) = taken_packages(tmp_path, [small])
+    assert taken.version != "0.1"
+    assert taken.digest != small.digest
+    assert f"| Debian's debian-faq | {taken.version} (0.1 has left Debian) |" in source_table(
+        [taken], [small]
+    )
+
+    future = Package("Debian", "debian-faq", "99", "0" * 64, "GPL-2+", "questions")
+    with pytest.raises(SourceUnavailable, match="has neither debian-faq 99 nor a later version"):
+        unpacked(future, tmp_path / "future")

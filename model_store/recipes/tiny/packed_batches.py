@@ -75,13 +75,22 @@ class _Row:
 
 
 class PackedBatcher:
-    """Makes packed batches of examples for one family; `fit` gives a picture the size to read."""
+    """Makes packed batches of examples for one family; `fit` gives a picture the size to read.
+
+    Examples that were not generated have no signs.
+    """
 
     def __init__(
-        self, family: Family, tokenizer: Tokenizer, fit: Callable[[Pil.Image], Picture] = fitted
+        self,
+        family: Family,
+        tokenizer: Tokenizer,
+        fit: Callable[[Pil.Image], Picture] = fitted,
+        *,
+        signs: bool = True,
     ) -> None:
         self._family = family
         self._fit = fit
+        self._has_signs = signs
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._end = tokenizer.token_to_id("<|im_end|>")
@@ -89,6 +98,7 @@ class PackedBatcher:
         self._image_end = tokenizer.token_to_id("<|vision_end|>")
         self._document_first = family.cacheable_side == "document"
         self.readout, self.label_ids = family.readout, family.label_ids
+        self.default_instruction = family.default_instruction
         # Control tokens are no text, and must not look like words.
         self._pieces = [
             "\0" if token in added else tokenizer.decode([token])
@@ -161,8 +171,9 @@ class PackedBatcher:
                 row.owner += [0] * shared
 
             begin = len(row.ids) + len(prompt.prefix.ids) - shared
-            for position, truth in self._signs(prompt.suffix.ids, number - 1, example):
-                row.signs.append((begin + position, truth))
+            if self._has_signs:
+                for position, truth in self._signs(prompt.suffix.ids, number - 1, example):
+                    row.signs.append((begin + position, truth))
             columns.append(whole[:, shared:])
             row.ids += ids[shared:]
             row.owner += [number] * (len(ids) - shared)

@@ -7,7 +7,8 @@ tokenizer is byte-level; the control tokens come after the merges, as in Qwen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from random import Random
 
@@ -57,8 +58,14 @@ CHAT_TEMPLATE = (
 """Qwen2.5-VL's chat template, without the default system message and the video branch."""
 
 
-def train_tokenizer() -> Tokenizer:
-    """Learn the merges; the same CPython gives the same file."""
+def train_tokenizer(
+    corpus: Iterable[str] | None = None, vocabulary: int = VOCABULARY, pairs: Sequence[str] = ()
+) -> Tokenizer:
+    """Learn the merges; the same CPython gives the same file.
+
+    `corpus` is what gmr-tiny's is learnt from if it is not given. `pairs` of bytes, in the
+    byte-level alphabet, are tokens whether the corpus has them or not.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -70,12 +77,14 @@ def train_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(_SPECIAL) - len(_ADDED),
+        vocab_size=vocabulary - len(_SPECIAL) - len(_ADDED) - len(pairs),
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.train_from_iterator(fixed_corpus() if corpus is None else corpus, trainer)
+    if pairs:
+        tokenizer = _with_pairs(tokenizer, pairs)
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in _SPECIAL]
     )
@@ -83,11 +92,23 @@ def train_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def _with_pairs(tokenizer: Tokenizer, pairs: Sequence[str]) -> Tokenizer:
+    """A tokenizer whose last merges are those of the pairs that it lacks."""
+    content = json.loads(tokenizer.to_str())
+    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
+    for pair in pairs:
+        if pair not in vocabulary:
+            vocabulary[pair] = len(vocabulary)
+            merges.append(list(pair))
+    return Tokenizer.from_str(json.dumps(content))
+
+
 _SPELLINGS = ("code", "spaced")
 """Templates whose words are in the vocabulary; every other one has the same words."""
 
 
-def _corpus() -> Iterator[str]:
+def fixed_corpus() -> Iterator[str]:
+    """Texts that ship with CPython, names of characters, captions, and the texts of prompts."""
     yield from passages("train")
     for word in words():  # as a query's first word, as a later word, as a sentence's first word
         yield f"{word}\n{word} {word}\n{word.capitalize()}"

@@ -8,29 +8,27 @@ destroy their similarity to all others. All runs on a CPU in bf16 autocast over 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, cycle
 from random import Random
-from typing import TypeVar
 
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from model_store.networks.score_row import score_row
 from model_store.recipes.tiny.network import EMBEDDING_RMS
 from model_store.recipes.tiny.packed_batches import PackedBatch, PackedBatcher, pixel_values
+from model_store.recipes.tiny.steps import advance, make_optimizers, stream
 from model_store.synthetic import cells, pages, scenes
 from model_store.synthetic.examples import Example
 from model_store.synthetic.pictures import fitted
 
 Report = Callable[[str], None]
-Item = TypeVar("Item")
 
 REPORT_EVERY = 50
 SCENES = 52
@@ -108,13 +106,13 @@ def see(
     """Train the vision tower, so that the tokens of an image name what it shows."""
     visual = network.model.visual
     embeddings = network.get_input_embeddings().weight.detach()
-    optimizers = _optimizers(visual.parameters(), 2e-3)
+    optimizers = make_optimizers(visual.parameters(), 2e-3)
     data = _Pictures(batcher, seed, scenes, pages)
-    for step, (pixels, grids, names) in _stream(data, steps):
+    for step, (pixels, grids, names) in stream(data, steps):
         with torch.autocast("cpu", torch.bfloat16):
             tokens = visual(pixels, grid_thw=grids).pooler_output
-        loss = naming_loss(tokens.float(), _tokens_of(grids), names, embeddings)
-        _advance(optimizers, loss, step, steps)
+        loss = naming_loss(tokens.float(), tokens_of(grids), names, embeddings)
+        advance(optimizers, loss, step, steps)
         if step % report_every == 0:
             report(f"see {step}/{steps}: loss {loss.item():.3f}")
 
@@ -142,9 +140,9 @@ def learn_signs(
     network.model.visual.requires_grad_(False)
     network.get_input_embeddings().weight.requires_grad_(False)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizers = _optimizers(trained, 1e-3)
+    optimizers = make_optimizers(trained, 1e-3)
     data = _Examples(batchers, seed, names, queries, negatives)
-    for step, batch in _stream(data, steps):
+    for step, batch in stream(data, steps):
         with torch.autocast("cpu", torch.bfloat16):
             depths = _last_two_layers(network, batch)
         row = score_row(network, batchers[0].readout, batchers[0].label_ids)
@@ -152,7 +150,7 @@ def learn_signs(
         signs = binary_cross_entropy_with_logits(
             logits, batch.truths.expand_as(logits), pos_weight=torch.tensor(3.0)
         )
-        _advance(optimizers, _SIGN_WEIGHT * signs, step, steps)
+        advance(optimizers, _SIGN_WEIGHT * signs, step, steps)
         if step % report_every == 0:
             report(f"signs {step}/{steps}: loss {signs.item():.3f}")
             save()
@@ -230,71 +228,7 @@ def naming_loss(
     return naming + 0.1 * (size / EMBEDDING_RMS).log().pow(2).mean()
 
 
-def _stream(data: IterableDataset[Item], steps: int) -> Iterator[tuple[int, Item]]:
-    """`steps` items with their numbers, made by another process."""
-    loader = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4))
-    for step in range(1, steps + 1):
-        yield step, next(loader)
-
-
-def _optimizers(parameters: Iterable[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for matrices, with steps as large as AdamW's (Liu et al., 2025, "Muon is Scalable for
-    LLM Training"), and AdamW for all other parameters."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in parameters:
-        if parameter.ndim == 2:
-            matrices.append(parameter)
-        else:
-            others.append(parameter)
-
-    muon = torch.optim.Muon(
-        [{"params": matrices, "top": rate}],
-        lr=rate,
-        weight_decay=0.05,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    adam = torch.optim.AdamW(
-        [{"params": others, "top": rate / 2}],
-        lr=rate / 2,
-        betas=(0.9, 0.98),
-        weight_decay=0.0,
-        fused=True,
-    )
-    return [muon, adam]
-
-
-def _advance(
-    optimizers: Sequence[torch.optim.Optimizer],
-    loss: Tensor,
-    step: int,
-    steps: int,
-    warmup: int = 50,
-) -> None:
-    """One step along the gradient; the rate rises for `warmup` steps and falls along a cosine to a
-    twentieth."""
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"the loss is not finite at step {step}")
-
-    share = step / warmup
-    if step >= warmup:
-        progress = (step - warmup) / max(1, steps - warmup)
-        share = 0.05 + 0.475 * (1 + math.cos(math.pi * progress))
-
-    groups = list(chain.from_iterable(optimizer.param_groups for optimizer in optimizers))
-    for group in groups:
-        for parameter in group["params"]:
-            parameter.grad = None
-    loss.backward()
-
-    for group in groups:
-        group["lr"] = group["top"] * share
-        nn.utils.clip_grad_norm_(group["params"], 1.0)
-    for optimizer in optimizers:
-        optimizer.step()
-
-
-def _tokens_of(grids: Tensor) -> list[int]:
+def tokens_of(grids: Tensor) -> list[int]:
     """Image tokens of each picture."""
     counts: list[int] = (grids.prod(-1) // 4).tolist()
     return counts

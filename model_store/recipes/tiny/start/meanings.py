@@ -23,8 +23,9 @@ SMOOTHING = 1e-3
 LEAST = -10.0
 """The log weight of control tokens and spaces, which mean nothing."""
 _MARKS = -2.5  # the largest log weight of a token without a letter
-_MOST_WORDS = 45_000
-_WORD = re.compile(r"[A-Za-z]+")
+_MOSTWORDS = 45_000
+WORD = re.compile(r"[A-Za-z]+")
+"""A word of a text."""
 _TOKEN = re.compile(r" ?[A-Za-z]+")
 
 
@@ -78,8 +79,8 @@ def _pieces(tokenizer: Tokenizer) -> list[str]:
 def _common_words(texts: Sequence[str]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(word.lower() for word in _WORD.findall(text))
-    return {word: count for word, count in counts.most_common(_MOST_WORDS) if count >= 2}
+        counts.update(word.lower() for word in WORD.findall(text))
+    return {word: count for word, count in counts.most_common(_MOSTWORDS) if count >= 2}
 
 
 def _is_mark(piece: str) -> bool:

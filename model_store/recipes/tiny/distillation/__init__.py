@@ -1,0 +1,1 @@
+"""Training of the next gmr-tiny towards a teacher: its vectors, groups, the stage, measures."""

@@ -242,11 +242,13 @@ class WorkerPool:
         """Keep one worker for each address of a name; a worker whose address is gone finishes its
         calls."""
         members: dict[str, PoolMember] = {}
-        urls: list[str] | None = []
+        urls: list[str] | None = None
+        told = False
         while True:
             before = urls
             urls = await name.urls()
-            if urls != before:
+            if urls != before or not told:
+                told = True
                 found = None if urls is None else len(urls)
                 log("workers' name looked up", host=name.host, found=found)
             if urls is not None:

@@ -9,6 +9,7 @@ request uses its CPU seconds and at most one batch for each child beyond them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -46,6 +47,15 @@ _NO_TIME_LEFT = (
 )
 
 
+def _of_no_reaped_child(record: logging.LogRecord) -> bool:
+    """False for asyncio's warning that it does not know how a child has ended.
+
+    At the end of a loop anyio kills each child twice. The second time, `Popen` may reap what the
+    thread that waits for the child was about to.
+    """
+    return not str(record.msg).startswith("Unknown child process pid")
+
+
 @dataclass(slots=True)
 class DecodeBudget:
     """A request's budget: the scope that it counts for, and the CPU seconds it has left."""
@@ -73,6 +83,7 @@ class Decoders:
         self._suspect_seconds = suspect_seconds
         self._slots = slots or FairSlots(children or cores())
         self._quarantine = quarantine or Quarantine()
+        logging.getLogger("asyncio").addFilter(_of_no_reaped_child)
 
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them.

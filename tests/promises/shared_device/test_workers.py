@@ -23,7 +23,8 @@ def ended(process: psutil.Process) -> bool:
 
 
 def test_two_workers_serve_on_two_ports_and_end_together(tmp_path: Path) -> None:
-    with Gmr("worker", "--processes", "2", log=tmp_path / "workers", **CALM) as workers:
+    settings = CALM | {"RERANK_DRAIN_SECONDS": "3"}
+    with Gmr("worker", "--processes", "2", log=tmp_path / "workers", **settings) as workers:
         host, _, port = workers.url.rpartition(":")
         second = f"{host}:{int(port) + 1}"
         eventually(lambda: "all workers are ready" in workers.said(), why=workers.said)

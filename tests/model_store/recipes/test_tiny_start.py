@@ -77,7 +77,8 @@ def test_an_untrained_network_scores_by_the_cosine_of_the_means(
 
     def mean(text: str) -> torch.Tensor:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        return (rows[ids, WEIGHT] / SIZE).softmax(0) @ rows[ids, :HALF]
+        pooled: torch.Tensor = (rows[ids, WEIGHT] / SIZE).softmax(0) @ rows[ids, :HALF]
+        return pooled
 
     wanted: list[float] = []
     scores: list[float] = []

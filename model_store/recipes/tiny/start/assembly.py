@@ -6,6 +6,8 @@ weights, and the tokens of a prompt that are of no text have no part in a text's
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -44,7 +46,7 @@ def assemble(
     tokenizer: Tokenizer,
     meanings: Meanings,
     *,
-    labels: tuple[int, int],
+    labels: Sequence[int],
     seed: int,
     layers: int = LAYERS,
 ) -> Qwen2_5_VLForConditionalGeneration:
@@ -58,9 +60,7 @@ def assemble(
     return network
 
 
-def embedding_rows(
-    tokenizer: Tokenizer, meanings: Meanings, labels: tuple[int, int]
-) -> torch.Tensor:
+def embedding_rows(tokenizer: Tokenizer, meanings: Meanings, labels: Sequence[int]) -> torch.Tensor:
     """`[vocabulary, 256]`; the first token of each part's name is marked."""
     rows = embeddings(
         torch.from_numpy(meanings.vectors),

@@ -18,7 +18,7 @@ replaces the pre-training of a real backbone, and all of it is trained further:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -165,7 +165,7 @@ def _compare_sides(mlp: Any, threshold: float, gain: float) -> None:
 
 
 def mark_tokens(
-    rows: Tensor, marks: dict[int, int], labels: tuple[int, int], bare: Iterable[int] = ()
+    rows: Tensor, marks: dict[int, int], labels: Sequence[int], bare: Iterable[int] = ()
 ) -> None:
     """Give tokens their marks, `marks[token]` being a dimension, and the two labels the score's
     direction, in which alone they differ; the tokens in `bare`, which are of no text, have neither

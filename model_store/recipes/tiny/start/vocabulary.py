@@ -43,10 +43,8 @@ def _corpus(texts: Sequence[str]) -> Iterator[str]:
 
 def _pairs() -> list[str]:
     """The first two bytes of every assigned character of four bytes."""
-    (first,), (third,) = _letters("\U00010000")[:1], _letters("\U000e0000")[:1]
-    seconds = [chr(point) for point in range(0x10000, 0x40000, 0x1000)]
-    pairs = [first + _letters(character)[1] for character in seconds]
-    return [*pairs, third + _letters("\U000e0000")[1]]
+    points = [*range(0x10000, 0x40000, 0x1000), 0xE0000]
+    return [_letters(chr(point))[:2] for point in points]
 
 
 def _letters(character: str) -> str:

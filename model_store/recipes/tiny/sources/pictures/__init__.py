@@ -1,0 +1,1 @@
+"""Pictures with their names, from packages of public registries."""

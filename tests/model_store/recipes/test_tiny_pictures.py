@@ -82,7 +82,7 @@ def test_emoji_have_keywords(tmp_path: Path) -> None:
 def test_stamps_have_a_sentence_and_letters_are_left_out(tmp_path: Path) -> None:
     stamps = tmp_path / "usr/share/tuxpaint/stamps"
     save(stamps / "food/fruit/apple.png", "red")
-    write(stamps / "food/fruit/apple.txt", "A red apple.\nde.utf8=Ein roter Apfel.\n")
+    write(stamps / "food/fruit/apple.txt", "A red apple.\nfr.utf8=Une pomme.\n")
     save(stamps / "symbols/alphabets/a.png", "red")
     write(stamps / "symbols/alphabets/a.txt", "A.\n")
     (apple,) = read_stamps(tmp_path)

@@ -13,7 +13,9 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
+from model_store.checkpoint import resolve
 from model_store.families.tokens import TOKENIZER_FILE
+from model_store.manifest import read_manifest
 from model_store.recipes.tiny.sources.packages import PACKAGES
 from model_store.training.data.rows import read_examples
 from tests.conftest import TINY
@@ -99,7 +101,7 @@ def run(module: str, *options: object) -> str:
     return made.stdout
 
 
-def test_texts_then_pictures(work: Path) -> None:
+def test_texts_then_pictures_then_both(work: Path) -> None:
     said = run("distillation", work, "--rows", 30, "--steps", 1, "--tokens", 300)
     assert "hit@1 at 1: {'word of a definition': " in said
     assert len(list(read_examples(work / "rows.jsonl.gz"))) == 30
@@ -111,3 +113,9 @@ def test_texts_then_pictures(work: Path) -> None:
     assert "naming 1/1: loss" in said
     assert len(list(read_examples(work / "pictures" / "rows.jsonl"))) == 4
     assert (work / "held-out" / "emoji-datasource-google" / "qrels" / "test.tsv").exists()
+
+    run("next_base", work)
+    manifest = read_manifest(work / "base")
+    assert manifest
+    assert manifest.lineage["steps"] == {"texts": 1, "pictures": 1}
+    assert resolve(str(work / "base")).family.name == "gmr"

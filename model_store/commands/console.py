@@ -41,6 +41,8 @@ EXTRAS = {
     "scipy": "train",
     "yaml": "train",
     "sentence_transformers": "train",
+    "datasets": "train-erank",
+    "trl": "train-erank",
     "mteb": "eval",
     "tensorboard": "tensorboard",
     "ray": "cluster",

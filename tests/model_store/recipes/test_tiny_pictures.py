@@ -35,7 +35,7 @@ from model_store.training.data.rows import read_examples
 from tests.conftest import TINY
 
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:dc="urn:dc" xmlns:rdf="urn:rdf"
-width="40" height="20"><metadata>
+width="40pt" height="20pt"><metadata>
 <dc:title>{title}</dc:title><rdf:Bag><rdf:li>music</rdf:li></rdf:Bag></metadata>
 <circle cx="20" cy="10" r="{radius}" fill="red"/></svg>"""
 
@@ -99,11 +99,19 @@ def test_drawings_have_titles_and_are_drawn_once(tmp_path: Path) -> None:
     assert [picture.title for picture in found] == ["Broken", "Acoustic guitar", "Nothing at all"]
     assert found[1].keywords == ("music",)
 
+    for number in range(12):
+        name = ("red-lion", "4_tiger")[number % 2]
+        write(
+            folder / f"zoo/{name}{number:02d}.svg", SVG.format(title="Our zoo", radius=number + 1)
+        )
+    zoo = [picture.title for picture in read_clip_art(tmp_path)][3:]
+    assert sorted(zoo) == ["red lion"] * 6 + ["tiger"] * 6
+
     lines: list[str] = []
     (guitar,) = drawn(found, tmp_path / "drawn", lines.append)
     assert lines == ["1 pictures, and 2 that cannot be drawn"]
     with Image.open(guitar.path) as image:
-        assert image.size == (SIDE, SIDE // 2)
+        assert image.width == SIDE
     square = shown(guitar.path, Random(1))
     assert square.width == square.height
     assert square.width % 28 == 0

@@ -68,7 +68,7 @@ def _opened(path: Path) -> Image.Image | None:
     try:
         content = path.read_bytes()
         if path.suffix == ".svg":
-            content = resvg_py.svg_to_bytes(svg_string=content.decode("utf-8"), width=SIDE)
+            content = resvg_py.svg_to_bytes(svg_string=content.decode("utf-8"), width=SIDE, dpi=96)
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > _MOST_PIXELS:
                 return None

@@ -15,6 +15,7 @@ import numpy as np
 
 from model_store.recipes.tiny.distillation.vectors import TextVectors, Vectors
 from model_store.recipes.tiny.sources.passages import Passage
+from model_store.retrieval.found import best
 from model_store.retrieval.words import WordIndex
 from model_store.synthetic import cells
 from model_store.training.data.rows import Example, Negative, Side
@@ -143,7 +144,8 @@ class Mining:
             return None
 
         similar = self._similar(query)[self._senses]
-        near = [self._senses[number] for number in np.argsort(-similar)[1:_NEAREST]]
+        found = best(np.arange(len(similar)), similar, _NEAREST).numbers
+        near = [self._senses[number] for number in found]
         others = [*rng.sample(near, min(5, len(near))), *rng.sample(self._senses, DOCUMENTS)]
         texts = [words(self._passages[number]) for number in (relevant, *others)]
         texts = list(dict.fromkeys(texts))[:DOCUMENTS]
@@ -162,7 +164,7 @@ class Mining:
     ) -> Group | None:
         """The relevant passage, near ones by words and by meaning, and random ones."""
         found = self._index.search(query, _NEAREST).numbers.tolist()
-        nearest = np.argsort(-similar, kind="stable")[:_NEAREST].tolist()
+        nearest = best(np.arange(len(similar)), similar, _NEAREST).numbers.tolist()
         source = self._of_source[self._passages[relevant].source]
         others = [
             *rng.sample(found, min(_BY_WORDS, len(found))),

@@ -10,14 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Collection,
-    Coroutine,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from random import random
@@ -248,9 +241,9 @@ class WorkerPool:
             before = urls
             urls = await name.urls()
             if urls != before or not told:
-                told = True
                 found = None if urls is None else len(urls)
                 log("workers' name looked up", host=name.host, found=found)
+                told = True
             if urls is not None:
                 # a worker that answers is not gone, whatever a name server says
                 answering = [url for url, member in members.items() if member.models]

@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,15 +199,18 @@ def test_a_run_that_is_killed_at_any_moment_continues_and_loses_and_doubles_noth
     whole = tmp_path / "whole.jsonl"
     assert bulk(source, whole, *options).returncode == 0
 
-    out = tmp_path / "out.jsonl"
+    out, parts = tmp_path / "out.jsonl", tmp_path / "out.jsonl.parts"
     dice = random.Random(7)
     kills = 0
     for _ in range(8):
         process = subprocess.Popen(
             [*command, str(out), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        before = len(list(parts.glob("*")))
+        while process.poll() is None and len(list(parts.glob("*"))) < before + 2:
+            time.sleep(0.01)
         try:
-            process.wait(timeout=dice.uniform(0.5, 3.0))
+            process.wait(timeout=dice.uniform(0.0, 0.2))
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
@@ -220,7 +224,7 @@ def test_a_run_that_is_killed_at_any_moment_continues_and_loses_and_doubles_noth
     assert [row["key"] for row in rows] == [row["key"] for row in expected]
     for row, other in zip(rows, expected, strict=True):
         assert row["scores"] == pytest.approx(other["scores"], abs=1e-4)
-    assert not (tmp_path / "out.jsonl.parts").exists()
+    assert not parts.exists()
 
 
 def test_shards_are_put_together_by_a_run_without_one(tmp_path: Path, server: str) -> None:

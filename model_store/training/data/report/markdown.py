@@ -72,7 +72,13 @@ class _Pictures:
 def _faults(content: Content) -> Iterator[str]:
     survey = content.survey
     if not survey.wrong:
-        yield "Nothing is wrong: `gmr train` reads every row."
+        said = "`gmr train` reads every row."
+        if lacking := survey.report.without_negatives:
+            said = (
+                f"{counted(lacking, 'row')} without negatives, which `gmr mine` draws and"
+                " `gmr train` needs."
+            )
+        yield f"Nothing is wrong: {said}"
         yield ""
         return
     yield f"## {counted(survey.wrong, 'fault')}"

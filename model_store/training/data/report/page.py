@@ -152,10 +152,13 @@ def _top(content: Content) -> str:
 def _faults(content: Content) -> str:
     survey = content.survey
     if not survey.wrong:
-        return (
-            '<section class="notice good" id="faults"><p>Nothing is wrong: <code>gmr train</code>'
-            " reads every row.</p></section>"
-        )
+        said = "<code>gmr train</code> reads every row."
+        if lacking := survey.report.without_negatives:
+            said = (
+                f"{counted(lacking, 'row')} without negatives, which <code>gmr mine</code> draws"
+                " and <code>gmr train</code> needs."
+            )
+        return f'<section class="notice good" id="faults"><p>Nothing is wrong: {said}</p></section>'
     shown = "".join(f'<li dir="auto">{html_text(line, 400)}</li>' for line in survey.faults)
     more = survey.wrong - len(survey.faults)
     left = f"<p>and {more:,} more.</p>" if more > 0 else ""

@@ -162,6 +162,16 @@ def test_markdown_is_text_tables_and_pictures_at_its_end(tmp_path: Path) -> None
     assert set(re.findall(r"\]\[(picture-\d+)\]", body)) == defined
 
 
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_rows_without_negatives_are_not_said_to_be_ready(tmp_path: Path, name: str) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"query": "a", "positives": ["b"]}])
+    done = CliRunner().invoke(app, ["data", "check", str(rows), "--report", str(tmp_path / name)])
+    assert done.exit_code == 0, done.output
+    report = (tmp_path / name).read_text(encoding="utf-8")
+    assert "1 row without negatives" in report
+    assert "reads every row" not in report
+
+
 def test_a_report_of_no_row_that_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("no JSON\n")

@@ -59,7 +59,10 @@ def _large_pictures(dice: random.Random) -> list[Any]:
 
 
 def _mixed(dice: random.Random) -> list[Any]:
-    return [{"text": _words(dice, 5), "image": dice.choice(_PICTURES)}, _words(dice, 9)]
+    """A picture that was not sent before, so that pictures are decoded as long as the scene lasts,
+    and a text."""
+    new = picture((28 + dice.randrange(56), 28 + dice.randrange(56)))
+    return [{"text": _words(dice, 5), "image": bare(encode(new))}, _words(dice, 9)]
 
 
 def _repeated(client: httpx.Client, dice: random.Random) -> httpx.Response:

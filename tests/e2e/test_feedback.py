@@ -48,7 +48,7 @@ save_every: 60
 
 
 def gmr(*words: str, **environment: str) -> str:
-    """What a command prints; it must succeed."""
+    """The output of a command, which must succeed."""
     done = CliRunner().invoke(app, words, env=environment)
     assert done.exit_code == 0, (words, done.output[-2000:], done.exception)
     return done.stdout

@@ -188,7 +188,6 @@ async def test_the_buffer_is_bounded_and_written_when_the_gateway_ends(tmp_path:
     assert numbers(tmp_path) == [0, 1, 2, 3]
     assert not names(tmp_path)[0].endswith(".open")
     assert room.take(10_000)
-    assert noise(1)
 
 
 def test_what_is_forgotten_goes_before_the_line_that_says_so(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class _Closed(BaseModel):
 
 
 class FeedbackEvent(_Closed):
-    """What a user did with one result: a click, or a grade."""
+    """A click of a user on one result, or a grade of it."""
 
     index: Index = Field(
         description="The `index` of a result: the document's place in its request."

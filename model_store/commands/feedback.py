@@ -1,5 +1,5 @@
-"""`gmr data feedback` and `gmr data forget`: feedback of a service as training rows, and what is to
-be forgotten of it.
+"""`gmr data feedback` and `gmr data forget`: feedback of a service as training rows, and its
+removal.
 
 Does not depend on what a row holds; what it runs is imported when it runs. Invariant: exit codes as
 in `console`.
@@ -148,7 +148,7 @@ def forget(
 
 
 def _report(outcome: Outcome) -> list[str]:
-    """What was read and written, in sentences."""
+    """The sentences of an outcome."""
     counts, found = outcome.counts, outcome.pairs.counts
     lines = [
         f"{outcome.feedback.events} events on {found.answers} answers;"

@@ -14,7 +14,7 @@ from model_store.families.tokens import LiteralTokenizer
 from service.bench.workloads import INSTRUCTION, Part, make_request
 
 NEGATIVES = 16
-"""Of each row, beside its positive (paper, section 5.1)."""
+"""Negatives of each row, beside its positive (paper, section 5.1)."""
 
 
 def write_rows(folder: Path, letter: str, count: int, tokenizer: LiteralTokenizer) -> Path:

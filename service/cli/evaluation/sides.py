@@ -19,7 +19,7 @@ _Given = tuple[str | None, str | None, Path | None]
 
 
 def two_targets(given_a: _Given, given_b: _Given) -> tuple[Target, Target]:
-    """A and B; what does not say which two models to compare ends the command."""
+    """Targets A and B; options that do not name two models end the command."""
     url, model, key_file = given_a
     url_b, model_b, key_file_b = given_b
     if url_b is None and model_b is None:

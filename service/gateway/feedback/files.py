@@ -39,8 +39,8 @@ MAX_FILES = 1_000_000
 _FILES_OF_BOUND = 8
 """A file has at most this part of the folder's bound."""
 _SLACKS_OF_BOUND = 16
-"""What makes room in a full folder makes as much more: the next writes need not look at all files.
-"""
+"""A sweep that makes room in a full folder frees this part of its bound, too: the next writes need
+not list all files."""
 _BLOCK_BYTES = 4_096
 """A file takes a multiple of it on a disk, however short it is."""
 _DAY_SECONDS = 86_400

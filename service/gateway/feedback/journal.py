@@ -56,7 +56,7 @@ class Journal:
         self._breaker = Breaker(failures=_FAILURES, seconds=_PAUSE_SECONDS)
         self._failed = False
         self.losses = 0
-        """How many times lines were taken, and could not be written."""
+        """Rounds of writing in which something that had been taken was lost."""
 
     def append(self, kind: str, line: bytes) -> bool:
         """Take a line to be written; False where it was dropped."""

@@ -120,7 +120,7 @@ def answered(
     query: RerankQuery,
     result: RerankResult,
 ) -> Answered:
-    """What was answered to a query that is one for all documents."""
+    """The answer to a query that is one for all documents, with its contents."""
     documents: list[AnsweredDocument] = []
     for each in returned(query, result):
         item = query.documents[each.index]

@@ -27,7 +27,7 @@ _ENTRY_BYTES = 220
 """Memory of an entry here beside its record, which is about as much in Redis."""
 _MAX_PENDING = 1_024
 _BUDGET_SECONDS = 1.0
-"""Nobody waits for a click to be counted as for an answer."""
+"""The longest wait for a call, longer than for scores: no rerank request waits for it."""
 _Attempt: TypeAlias = asyncio.Task[list[object] | None]
 
 

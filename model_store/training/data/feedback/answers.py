@@ -58,7 +58,7 @@ class Answer:
 
 
 class Forgotten:
-    """What was to be forgotten: requests, and tenants, until when."""
+    """Requests and tenants that are to be forgotten, each with the last time that it is about."""
 
     def __init__(self) -> None:
         self._until: dict[tuple[str, str | None], float] = {}

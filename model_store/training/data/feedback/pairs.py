@@ -28,7 +28,7 @@ Verdict = Literal["positive", "negative"]
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What makes a document relevant, or not, for a query.
+    """The feedback from which a document counts as relevant for a query, or as irrelevant.
 
     A mean grade of `min_grade`; without grades `min_clicks`, in `min_impressions` or more, at a
     share of `min_click_share`. Without clicks `min_skips` make it irrelevant.
@@ -68,7 +68,7 @@ class Pair:
         return self.grade_sum / self.grades
 
     def verdict(self, at: Thresholds) -> Verdict | None:
-        """Whether the document is relevant; None where the feedback is too little to tell."""
+        """The verdict on the document; None where the feedback is too little to tell."""
         if self.grades:
             return "positive" if self.mean_grade() >= at.min_grade else "negative"
         if self.impressions < at.min_impressions:

@@ -57,7 +57,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was read and written."""
+    """The feedback that was read, its pairs, and counts of what was written and left out."""
 
     feedback: Feedback
     pairs: Pairs
@@ -157,7 +157,7 @@ def _examples(
 
 
 def _strength(pair: Pair) -> float:
-    """How much feedback speaks for a verdict, to choose among more documents than a row has."""
+    """The amount of feedback on a pair: a row has the documents with the most."""
     return pair.grade_sum + pair.clicks + pair.skips
 
 

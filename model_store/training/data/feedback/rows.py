@@ -86,6 +86,8 @@ def write_rows(
     pairs, counts = Pairs(), RowCounts()
     for answer in feedback.answers.values():
         pairs.add(answer, contents)
+    left_out = dict(contents.left_out)  # contents may be read again below, and count once
+
     queries = sorted(pairs, key=lambda query: query.key)
     has_grades = any(pair.grades for query in queries for pair in query.pairs.values())
     with output_file(target) as write:
@@ -99,7 +101,7 @@ def write_rows(
                     write_judged(json_line(row))
                     counts.judged += 1
 
-    outcome = Outcome(feedback, pairs, dict(contents.left_out), counts)
+    outcome = Outcome(feedback, pairs, left_out, counts)
     write_json(target.with_name(target.name + ".report.json"), report_of(outcome, thresholds))
     return outcome
 

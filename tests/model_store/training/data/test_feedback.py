@@ -184,6 +184,13 @@ def test_pictures_come_along_and_sides_that_no_row_can_have_are_left_out(folder:
     }
 
 
+def test_a_side_that_is_left_out_counts_once_however_often_it_is_read(folder: Folder) -> None:
+    """More answers than contents are in memory at a time."""
+    for number in range(70):
+        folder.answer(f"a{number}", query=f"q{number}", documents=["x", " "], clicked=(0,))
+    assert "Left out: empty sides: 70\n" in run(folder.write())
+
+
 def test_the_operators_log_has_the_contents(folder: Folder) -> None:
     results = [{"index": index} for index in (2, 0, 1)]
     for name, request_id in (("a", "one"), ("b", "twice"), ("c", "absent")):

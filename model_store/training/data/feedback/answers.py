@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from model_store.errors import DataError
 from model_store.training.data.feedback.folder import FeedbackFolder, Place
 from model_store.training.data.feedback.lines import (
+    LONGEST_WINDOW_SECONDS,
     AnswerLine,
     ContentLine,
     EventsLine,
@@ -94,7 +95,7 @@ def read_feedback(
     folder: FeedbackFolder, *, tenants: Collection[str] = (), since: float = 0.0
 ) -> Feedback:
     """The feedback of a folder on answers of some tenants (default: all), given at or after `since`
-    (Unix seconds); raises `DataError`."""
+    (Unix seconds), also where the answer is older; raises `DataError`."""
     found, forgotten = Feedback(), Forgotten()
     listed: list[EventsLine] = []
     for place, line in folder.lines():
@@ -102,7 +103,7 @@ def read_feedback(
         decoded = decode_line(line, place.location)
         if isinstance(decoded, ForgetLine):
             forgotten.add(decoded)
-        elif (not tenants or decoded.tenant in tenants) and decoded.at >= since:
+        elif (not tenants or decoded.tenant in tenants) and _is_wanted(decoded, since):
             _add(decoded, place, found, listed)
         if max(len(found.answers), len(found.contents), len(listed)) > MAX_ANSWERS:
             raise DataError(
@@ -110,14 +111,22 @@ def read_feedback(
                 " fewer at a time, with --since or --tenant."
             )
 
+    with_events = {events.answer for events in listed}
     for answer in list(found.answers.values()):
-        if forgotten.covers(answer.tenant, answer.request_id, answer.at):
+        is_earlier = answer.at < since and answer.id not in with_events
+        if is_earlier or forgotten.covers(answer.tenant, answer.request_id, answer.at):
             del found.answers[answer.id]
             found.contents.pop(answer.id, None)
-            found.forgotten += 1
+            found.forgotten += not is_earlier
     for events in sorted(listed, key=lambda events: events.at):
         _join(events, found)
     return found
+
+
+def _is_wanted(line: Line, since: float) -> bool:
+    """True for feedback from a time on, and for an answer that may have such feedback."""
+    begin = since if isinstance(line, EventsLine) else since - LONGEST_WINDOW_SECONDS
+    return line.at >= begin
 
 
 def _add(line: Line, place: Place, found: Feedback, listed: list[EventsLine]) -> None:

@@ -30,6 +30,7 @@ from model_store.training.data.feedback.folder import (
     lines_of,
 )
 from model_store.training.data.feedback.lines import (
+    LONGEST_WINDOW_SECONDS,
     ContentLine,
     ForgetLine,
     Line,
@@ -44,9 +45,6 @@ _PICTURE = re.compile(r"([0-9a-f]{64})\.(?:png|jpg|webp)")
 _DEAD_SECONDS = 2 * 86_400
 """A gateway appends to a file on one day: one that has not changed for so long is of a gateway that
 was killed."""
-_LONGEST_WINDOW = timedelta(days=31)
-"""Gateways may take feedback on an answer for so long (RERANK_FEEDBACK_WINDOW_SECONDS). A file is
-removed by the time in its name, and the line that has others forgotten goes after them."""
 _YOUNG_SECONDS = 60.0
 """A picture is kept shortly before the line that refers to it."""
 
@@ -72,7 +70,8 @@ def forget(
     asked = _asked(request_ids, tenants, {tenant for tenant, _ in answered_at.values()})
     if asked:
         now = time.time()
-        named = datetime.now(UTC) + _LONGEST_WINDOW
+        # a file is removed by the time in its name, and this one after those that it is about
+        named = datetime.now(UTC) + timedelta(seconds=LONGEST_WINDOW_SECONDS)
         name = f"{named.strftime(_TIME)}-{secrets.token_hex(8)}.jsonl"
         with output_file(folder / EVENTS / name) as write:
             for tenant, request_id in asked:

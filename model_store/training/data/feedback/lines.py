@@ -15,6 +15,8 @@ from model_store.training.data.rows import MAX_SIDES
 
 VERSION = 1
 MAX_RESULTS = 100_000
+LONGEST_WINDOW_SECONDS = 31 * 86_400
+"""Gateways may take feedback on an answer for so long (RERANK_FEEDBACK_WINDOW_SECONDS)."""
 
 Id = Annotated[str, msgspec.Meta(max_length=256)]
 Index = Annotated[int, msgspec.Meta(ge=0, lt=MAX_RESULTS)]

@@ -163,6 +163,18 @@ def test_instructions_tenants_and_days_are_apart(folder: Folder) -> None:
     assert set(rows(path, "--since", "2027-01-01")) == {"late"}
 
 
+def test_a_day_is_that_of_the_feedback_also_where_its_answer_is_older(folder: Folder) -> None:
+    midnight = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
+    folder.answer("a", query="clicked before", clicked=(1,), at=midnight - 90)
+    folder.answer("b", query="clicked after, too", clicked=(1,), at=midnight - 60)
+    folder.line("events", "b", midnight, events=[{"index": 2, "clicked": True}])
+    path = folder.write()
+    assert rows(path, "--since", "2026-11-30") == {
+        "clicked after, too": (["third"], ["first", "second"])
+    }
+    assert run(path, "--since", "2026-11-30").startswith("1 events on 1 answers;")
+
+
 def test_pictures_come_along_and_sides_that_no_row_can_have_are_left_out(folder: Folder) -> None:
     drawn = draw(folder.path / "drawn.png", "red")
     digest = hashlib.sha256(drawn.read_bytes()).hexdigest()

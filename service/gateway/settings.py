@@ -20,7 +20,7 @@ from service.gateway.media.urls import FetchRules, is_host_rule
 from service.gateway.stream.bounds import StreamBounds
 from service.limits import Limits
 from service.observability.settings import TracingSettings
-from service.web.settings import BrowserSettings, ServerSettings
+from service.web.settings import BrowserSettings, ServerSettings, split_list
 
 MAX_MODEL_NAME = 256
 
@@ -203,14 +203,7 @@ class GatewaySettings(
         "info", description="Minimum level of log lines."
     )
 
-    @field_validator("workers", "image_url_hosts", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        """Split a comma-separated list, as the environment has it."""
-        if not isinstance(value, str):
-            return value
-        parts = [part.strip() for part in value.split(",")]
-        return tuple(part for part in parts if part)
+    _split = field_validator("workers", "image_url_hosts", mode="before")(split_list)
 
     @field_validator("model_aliases", mode="before")
     @classmethod

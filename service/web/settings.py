@@ -18,6 +18,15 @@ from service.web.origins import BadOrigin, parse_origins
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
 
 
+def split_list(value: object) -> object:
+    """The elements of a comma-separated list, as the environment has it; any other value as it
+    is."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    return tuple(part for part in parts if part)
+
+
 class ServerSettings(BaseModel):
     """The server settings of gateway and worker (`RERANK_DRAIN_SECONDS`, ...)."""
 
@@ -98,14 +107,7 @@ class BrowserSettings(BaseModel):
         ),
     )
 
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _split_origins(cls, value: object) -> object:
-        """Split a comma-separated list, as the environment has it."""
-        if not isinstance(value, str):
-            return value
-        parts = [part.strip() for part in value.split(",")]
-        return tuple(part for part in parts if part)
+    _split_origins = field_validator("cors_origins", mode="before")(split_list)
 
     @field_validator("cors_origins")
     @classmethod

@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import NoDecode
 
+from service.web.settings import split_list
+
 
 class CascadeSettings(BaseModel):
     """The settings of cascades (`RERANK_CASCADES`, ...)."""
@@ -36,11 +38,4 @@ class CascadeSettings(BaseModel):
         " requests.",
     )
 
-    @field_validator("cascades", mode="before")
-    @classmethod
-    def _split_cascades(cls, value: object) -> object:
-        """Split a comma-separated list, as the environment has it."""
-        if not isinstance(value, str):
-            return value
-        parts = [part.strip() for part in value.split(",")]
-        return tuple(part for part in parts if part)
+    _split_cascades = field_validator("cascades", mode="before")(split_list)

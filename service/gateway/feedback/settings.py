@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from service.gateway.cache.settings import CacheSettings
+from service.web.settings import split_list
 
 
 class FeedbackSettings(CacheSettings):
@@ -101,14 +102,9 @@ class FeedbackSettings(CacheSettings):
         ),
     )
 
-    @field_validator("feedback_tenants", "feedback_content_tenants", mode="before")
-    @classmethod
-    def _split_tenants(cls, value: object) -> object:
-        """Split a comma-separated list, as the environment has it."""
-        if not isinstance(value, str):
-            return value
-        parts = [part.strip() for part in value.split(",")]
-        return tuple(part for part in parts if part)
+    _split_tenants = field_validator("feedback_tenants", "feedback_content_tenants", mode="before")(
+        split_list
+    )
 
     @field_validator("feedback_tenants", "feedback_content")
     @classmethod

@@ -137,7 +137,7 @@ class Service:
 
     def may_wait(self, number: int) -> bool:
         """True while the waits before a retry, up to this one, are within the bounds."""
-        together = sum(_longest_pause(each) for each in range(1, number + 1))
+        together = sum(_shortest_pause(each) for each in range(1, number + 1)) * (1 + _JITTER)
         return number < self._bounds.attempts and together <= self._bounds.seconds
 
     async def wait(self, number: int) -> None:
@@ -251,13 +251,13 @@ def _places(listed: object) -> list[Place]:
 
 def _pause(attempt: int) -> float:
     """Seconds before the next attempt, where the service does not name them."""
-    return _longest_pause(attempt) / (1 + _JITTER) * (1 + _JITTER * random.random())
+    return _shortest_pause(attempt) * (1 + _JITTER * random.random())
 
 
-def _longest_pause(attempt: int) -> float:
-    """The same at most; from the sixth on they are equal."""
-    doubled: float = _FIRST_WAIT_SECONDS * 2 ** min(attempt - 1, 8)
-    return min(doubled, _LONGEST_WAIT_SECONDS) * (1 + _JITTER)
+def _shortest_pause(attempt: int) -> float:
+    """The same without its jitter."""
+    doubled: float = _FIRST_WAIT_SECONDS * 2 ** min(attempt - 1, 8)  # it stops doubling before
+    return min(doubled, _LONGEST_WAIT_SECONDS)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

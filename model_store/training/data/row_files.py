@@ -37,10 +37,10 @@ def example_line(example: Example, folder: Path, image_mode: ImageMode = "refere
     if example.instruction is not None:
         row["instruction"] = example.instruction
 
-    row["query"] = _side_row(example.query, folder, image_mode)
-    row["positives"] = [_side_row(side, folder, image_mode) for side in example.positives]
+    row["query"] = side_row(example.query, folder, image_mode)
+    row["positives"] = [side_row(side, folder, image_mode) for side in example.positives]
     row["negatives"] = [
-        _side_row(negative.side, folder, image_mode) | {"kind": negative.kind}
+        side_row(negative.side, folder, image_mode) | {"kind": negative.kind}
         for negative in example.negatives
     ]
     if example.teacher_scores is not None:
@@ -48,7 +48,9 @@ def example_line(example: Example, folder: Path, image_mode: ImageMode = "refere
     return json_line(row)
 
 
-def _side_row(side: Side, folder: Path, image_mode: ImageMode) -> dict[str, str]:
+def side_row(side: Side, folder: Path, image_mode: ImageMode) -> dict[str, str]:
+    """A side as JSON in a row of a file in `folder`; raises `DataError` as
+    `image_files.relative_name` does."""
     row = {}
     if side.image is not None:
         row["image"] = relative_name(folder, side.image, image_mode)

@@ -22,8 +22,8 @@ from model_store.training.data.feedback.contents import (
 )
 from model_store.training.data.feedback.folder import FeedbackFolder
 from model_store.training.data.feedback.pairs import Pair, Pairs, QueryPairs, Thresholds
-from model_store.training.data.image_files import ImageMode, relative_name
-from model_store.training.data.row_files import example_line
+from model_store.training.data.image_files import ImageMode
+from model_store.training.data.row_files import example_line, side_row
 from model_store.training.data.rows import MAX_SIDES, Example, Negative, Side
 
 JUDGEMENTS = "judgements.jsonl"
@@ -126,18 +126,16 @@ def _examples(
     queries: Iterable[QueryPairs], contents: Contents, at: Thresholds, counts: RowCounts
 ) -> Iterator[Example]:
     for query in queries:
-        found = _contents(query.answer, contents)
         positives: list[tuple[float, bytes, Side]] = []
         negatives: list[tuple[float, bytes, Side]] = []
         for key, pair in query.pairs.items():
             verdict = pair.verdict(at)
-            side = _contents(pair.answer, contents).documents[pair.index]
-            if verdict == "positive":
-                positives.append((-_strength(pair), key, side))
-            elif verdict == "negative":
-                negatives.append((-_strength(pair), key, side))
-            else:
+            if verdict is None:
                 counts.undecided += 1
+                continue
+            side = _contents(pair.answer, contents).documents[pair.index]
+            same = positives if verdict == "positive" else negatives
+            same.append((-_strength(pair), key, side))
 
         if not positives:
             counts.without_positive += 1
@@ -147,6 +145,7 @@ def _examples(
         counts.positives += len(relevant)
         counts.negatives += len(irrelevant)
         counts.without_negative += not irrelevant
+        found = _contents(query.answer, contents)
         assert found.query is not None
         yield Example(
             id=f"feedback/{query.key.hex()[:_ID_CHARS]}",
@@ -186,12 +185,12 @@ def _judged(
         documents: list[dict[str, Any]] = []
         for _, pair in ordered[:_JUDGED_DOCUMENTS]:
             side = _contents(pair.answer, contents).documents[pair.index]
-            documents.append(_side_row(side, folder, image_mode) | _judgement(pair, graded=graded))
+            documents.append(side_row(side, folder, image_mode) | _judgement(pair, graded=graded))
         assert found.query is not None
         row: dict[str, Any] = {"id": query.key.hex()[:_ID_CHARS]}
         if found.instruction is not None:
             row["instruction"] = found.instruction
-        yield row | {"query": _side_row(found.query, folder, image_mode), "documents": documents}
+        yield row | {"query": side_row(found.query, folder, image_mode), "documents": documents}
 
 
 def _judgement(pair: Pair, *, graded: bool) -> dict[str, int]:
@@ -200,13 +199,6 @@ def _judgement(pair: Pair, *, graded: bool) -> dict[str, int]:
     if pair.grades:
         return {"grade": round(pair.mean_grade())}
     return {"grade": int(pair.clicks > 0)}
-
-
-def _side_row(side: Side, folder: Path, image_mode: ImageMode) -> dict[str, Any]:
-    row: dict[str, Any] = {} if side.text is None else {"text": side.text}
-    if side.image is not None:
-        row["image"] = relative_name(folder, side.image, image_mode)
-    return row
 
 
 def _contents(answer: Answer, contents: Contents) -> AnswerContents:
@@ -219,6 +211,8 @@ def _contents(answer: Answer, contents: Contents) -> AnswerContents:
 
 def _no_row(source: Source, feedback: Feedback, pairs: Pairs, counts: RowCounts) -> str:
     """The sentence for feedback that gives no row, with the most likely reason."""
+    if not feedback.answers:
+        return f"{source.folder}: there is no feedback on any answer."
     given = pairs.counts
     reasons: Sequence[tuple[int, str]] = (
         (
@@ -230,6 +224,4 @@ def _no_row(source: Source, feedback: Feedback, pairs: Pairs, counts: RowCounts)
         (counts.without_positive, "queries have no document that is clicked or graded enough"),
     )
     most, reason = max(reasons)
-    if not feedback.answers:
-        return f"{source.folder}: there is no feedback on any answer."
     return f"{source.folder}: the feedback gives no row: {most} {reason}."

@@ -38,8 +38,7 @@ from service.gateway.feedback.checking import check, shown_results
 from service.gateway.feedback.lines import answer_line, events_line, forget_line
 from service.gateway.feedback.record import AnswerRecord
 from service.gateway.feedback.recorder import AnswerRecorder
-from service.gateway.feedback.taken import MAX_LINES_AN_ANSWER
-from service.gateway.feedback.taken import TakenFeedback as Known
+from service.gateway.feedback.taken import MAX_LINES_AN_ANSWER, TakenAnswers
 from service.observability.feedback_metrics import FEEDBACK_EVENTS
 from service.observability.request_context import accept_request_id, add_log_fields, stage
 from service.web.asgi import until_answered
@@ -69,7 +68,7 @@ class FeedbackEndpoint:
         self._recorder = recorder
         self._quotas = quotas
         self._body_budget = body_budget
-        self._known = Known()
+        self._known = TakenAnswers()
         self._losses = 0
 
     async def take(self, request: Request) -> Response:
@@ -89,8 +88,7 @@ class FeedbackEndpoint:
                 else:
                     feedback = await anyio.to_thread.run_sync(_read, body)
             if isinstance(feedback, Feedback):
-                taken = await self._take(caller, recorder, feedback)
-                return _accepted(taken)
+                return _accepted(await self._take(caller, recorder, feedback))
 
             entries = [await self._entry(caller, recorder, each) for each in feedback.batch]
             return _accepted(BatchAnswer(batch=entries))
@@ -161,7 +159,7 @@ class FeedbackEndpoint:
         """Have the events that are new written; returns their number."""
         if self._losses != recorder.journal.losses:
             # what was lost may be sent again, and later lines need that of their answer
-            self._known, self._losses = Known(), recorder.journal.losses
+            self._known, self._losses = TakenAnswers(), recorder.journal.losses
         taken = self._known.of(record.answer)
         shown = shown_results(feedback, record)
         changed, new = taken.changes(feedback.events)
@@ -189,7 +187,7 @@ def _append(recorder: AnswerRecorder, kind: str, line: bytes) -> None:
 def _read(body: bytearray) -> Feedback | FeedbackBatch:
     """The feedback of a body; raises `InvalidRequest`."""
     try:
-        value = from_json(bytes(body), allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError:
         raise InvalidRequest("The request body is not valid JSON.") from None
     try:

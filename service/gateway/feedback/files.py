@@ -135,8 +135,8 @@ class FeedbackFiles:
 
     def close(self) -> None:
         """Close the open files, so that they are read as whole ones; raises `OSError`."""
-        while self._open:
-            self._close(forget=next(iter(self._open)))
+        for forget in list(self._open):
+            self._close(forget=forget)
 
     def sweep(self) -> None:
         """Close files of yesterday, and remove what is over its time, and the oldest files beyond
@@ -217,7 +217,7 @@ class FeedbackFiles:
             with suppress(FileNotFoundError):
                 facts = path.stat(follow_symlinks=False)
                 age = now - facts.st_mtime
-                event, picture = _EVENT_FILE.fullmatch(path.name), None
+                event = _EVENT_FILE.fullmatch(path.name)
                 if event:
                     since = datetime.strptime(event[1], _TIME).replace(tzinfo=UTC).timestamp()
                     is_closed = not event[2] or (path not in own and age > _DEAD_SECONDS)

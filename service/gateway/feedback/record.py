@@ -21,7 +21,7 @@ from service.fields import MAX_ID_CHARS
 from service.gateway.admission.authentication import Caller
 from service.gateway.dialects.answers import returned
 from service.gateway.domain import RerankQuery, RerankResult
-from service.gateway.media.content import Content, Picture, Text, framed, identity
+from service.gateway.media.content import Content, Text, framed, identity
 from service.items import Item
 
 SCHEMA = b"gmr-rerank feedback 1"
@@ -234,9 +234,5 @@ def encoded(record: AnswerRecord) -> bytes:
 def _size(content: Content) -> int:
     size = 0
     for part in content:
-        size += len(part.text) if isinstance(part, Text) else _picture_size(part)
+        size += len(part.text) if isinstance(part, Text) else len(part.data)
     return size
-
-
-def _picture_size(picture: Picture) -> int:
-    return len(picture.data)

@@ -104,9 +104,9 @@ class AnswerRecorder:
         answer = answered(
             caller, self.tenant(caller), request_id.get(), self._clock(), query, result
         )
-        size = answer.size()
         if not answer.documents:
             return
+        size = answer.size()
         if not self._room.take(size):
             FEEDBACK_ANSWERS.labels("dropped").inc()
             return
@@ -131,16 +131,12 @@ class AnswerRecorder:
     async def find(self, caller: Caller, request_id: str) -> AnswerRecord | None:
         """The record of a caller's request, also where it is just being made; raises
         `Overloaded`."""
-        waiting = self._waiting.get((caller.scope, request_id))
-        if waiting is not None:
-            await waiting.made.wait()
+        await self._until_made(caller, request_id)
         return await self._window.get(caller.scope, request_id)
 
     async def forget(self, caller: Caller, request_id: str) -> None:
         """Forget the record of a caller's request."""
-        waiting = self._waiting.get((caller.scope, request_id))
-        if waiting is not None:
-            await waiting.made.wait()
+        await self._until_made(caller, request_id)
         await self._window.remove(caller.scope, request_id)
 
     @asynccontextmanager
@@ -156,6 +152,12 @@ class AnswerRecorder:
                 making.cancel()
                 await asyncio.gather(making, return_exceptions=True)
                 await self._window.close()
+
+    async def _until_made(self, caller: Caller, request_id: str) -> None:
+        """Wait for the record of a caller's request, if it is being made."""
+        waiting = self._waiting.get((caller.scope, request_id))
+        if waiting is not None:
+            await waiting.made.wait()
 
     async def _run(self) -> None:
         await self._window.warm_up()

@@ -49,7 +49,7 @@ class TakenAnswer:
         return changed, new
 
 
-class TakenFeedback:
+class TakenAnswers:
     """The answers that had feedback last."""
 
     def __init__(self) -> None:

@@ -43,8 +43,3 @@ def vllm_image(engine: Engine) -> str:
     engine.python_base(PYTHON_IMAGE)
     engine.build(ROOT / "docker" / "vllm-cpu" / "Dockerfile", VLLM_CPU_IMAGE)
     return built(engine, "worker", VLLM_IMAGE=VLLM_CPU_IMAGE)
-
-
-@pytest.fixture(scope="session")
-def trainer_image(engine: Engine) -> str:
-    return built(engine, "trainer")

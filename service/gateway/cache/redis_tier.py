@@ -12,11 +12,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from service.gateway.cache.encoding import ScoreCodec
 from service.gateway.cache.keys import TAG_BYTES
 from service.gateway.cache.redis_calls import BREAKER_SECONDS, Operation, RedisCalls
-from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client, first_failure
+from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client
 from service.observability.logs import log
 from service.observability.metrics import CACHE_REJECTED
 from service.wire import Scored
@@ -88,14 +89,14 @@ class RedisTier:
     async def set_many(self, scores: Mapping[bytes, Scored]) -> None:
         """Start to write, and return before anything is sent."""
         now = time.time()
-        values: list[tuple[bytes, bytes]] = []
+        commands: list[tuple[Any, ...]] = []
         for key, score in scores.items():
-            values.append((self._redis_key(key), self._codec.encode(key, score, now)))
+            value = self._codec.encode(key, score, now)
+            commands.append(("SET", self._redis_key(key), value, "EX", self._ttl))
 
         size = self._limits.pairs_per_write
-        for start in range(0, len(values), size):
-            write = partial(self._write, values[start : start + size])
-            self._calls.start("set", write, 2 * SOCKET_TIMEOUT_SECONDS)
+        for start in range(0, len(commands), size):
+            self._calls.send("set", commands[start : start + size], 2 * SOCKET_TIMEOUT_SECONDS)
 
     def pending(self, operation: Operation) -> int:
         """The number of attempts that have not ended."""
@@ -120,14 +121,6 @@ class RedisTier:
         if not isinstance(values, list) or len(values) != len(keys):
             raise ValueError("a reply of another shape")
         return values
-
-    async def _write(self, values: Sequence[tuple[bytes, bytes]]) -> None:
-        async with self._calls.client.pipeline(transaction=False) as pipe:
-            for key, value in values:
-                pipe.execute_command("SET", key, value, "EX", self._ttl)
-            failure = first_failure(await pipe.execute(raise_on_error=False))
-        if failure:
-            raise failure
 
     def _decoded(self, key: bytes, value: object) -> Scored | None:
         """The score in a value. A rejected value is overwritten when the pair is scored again."""

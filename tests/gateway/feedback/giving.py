@@ -49,3 +49,10 @@ async def written(folder: Path, kind: str, count: int = 1) -> list[dict[str, Any
         while len(found := lines(folder, kind)) < count:
             await asyncio.sleep(0.02)
     return found
+
+
+async def until_written(folder: Path, request_id: str, kind: str | None = None) -> None:
+    """Wait for a line about a request, of one kind or of any."""
+    async with asyncio.timeout(60):
+        while request_id not in {line["request_id"] for line in lines(folder, kind)}:
+            await asyncio.sleep(0.02)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
 from tests.gateway.encoded_pictures import encode, picture
-from tests.gateway.feedback.giving import answer, clicks, give, lines, written
+from tests.gateway.feedback.giving import answer, clicks, give, lines, until_written, written
 from tests.gateway.images.storing import gateway, kept_open, put, ranks, reference
 from tests.metrics import metric_value
 
@@ -85,8 +85,7 @@ async def test_an_answer_without_feedback_leaves_nothing(clients: Clients, folde
     await answer(clients["one"], "unclicked")
     await answer(clients["one"], "clicked")
     await clicks(clients["one"], "clicked", 0)
-    while "clicked" not in {line["request_id"] for line in lines(folder)}:
-        await asyncio.sleep(0.02)
+    await until_written(folder, "clicked")
     assert "unclicked" not in {line["request_id"] for line in lines(folder)}
 
 
@@ -134,8 +133,7 @@ async def test_what_was_shown_counts_once_and_another_order_replaces_it(
         assert (await give(clients["one"], "shown", shown=page)).status_code == 202
     await answer(clients["one"], "after")
     await clicks(clients["one"], "after", 0)
-    while "after" not in {line["request_id"] for line in lines(folder, "events")}:
-        await asyncio.sleep(0.02)
+    await until_written(folder, "after", "events")
     told = [line["shown"] for line in lines(folder, "events") if line["request_id"] == "shown"]
     assert told == [order, order[::-1], order[:2]]
 
@@ -360,8 +358,9 @@ async def test_the_window_ends_and_its_memory_is_bounded(tmp_path: Path) -> None
     async with gateway(tmp_path, feedback_folder=tmp_path / "f", feedback_window_seconds=1) as late:
         await answer(late["one"], "old")
         assert (await clicks(late["one"], "old", 0)).status_code == 202
-        while (sent := await clicks(late["one"], "old", 1)).status_code == 202:
-            pass
+        async with asyncio.timeout(60):
+            while (sent := await clicks(late["one"], "old", 1)).status_code == 202:
+                pass
         assert sent.json()["code"] == "unknown_request"
 
 

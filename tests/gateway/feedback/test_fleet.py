@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,9 +43,9 @@ async def test_every_gateway_takes_feedback_on_the_answers_of_all(
     async with gateway(tmp_path, **shared) as one, gateway(tmp_path, **shared) as other:
         await answer(one["one"], "asked")
         await answer(one["one"], "gone")
-        taken = await clicks(other["one"], "asked", 0)
-        while taken.status_code == 404:  # the record is written behind the answer
-            taken = await clicks(other["one"], "asked", 0)
+        async with asyncio.timeout(60):  # the record is written behind the answer
+            while (taken := await clicks(other["one"], "asked", 0)).status_code == 404:
+                pass
         assert taken.json()["accepted"] == 1
         assert (await clicks(one["one"], "asked", 0, 1)).json()["accepted"] == 2
         assert (await clicks(other["other"], "asked", 0)).status_code == 404

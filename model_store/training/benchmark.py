@@ -184,7 +184,7 @@ class _WrittenScores:
         self._writer = AnswerWriter(network, checkpoint.family.tokenizer, readout)
 
     def score(self, example: Example) -> list[float]:
-        group = self._grouper.group_of(example, _documents(example))
+        group = self._grouper.group_of(example, example.documents)
         prompts = [[*prompt.prefix.ids, *prompt.suffix.ids] for prompt in group.prompts]
         scores: list[float] = []
         for answer in self._writer.write(prompts):
@@ -213,7 +213,7 @@ class _ReadScores:
     @torch.inference_mode()
     def score(self, example: Example) -> list[float]:
         """Scores of the positives and then of the negatives; raises `DataError`."""
-        documents = _documents(example)
+        documents = example.documents
         scores: list[float] = []
         for start in range(0, len(documents), self._documents_at_once):
             chunk = documents[start : start + self._documents_at_once]
@@ -223,10 +223,6 @@ class _ReadScores:
                 scores += (hidden.float() @ self._row).tolist()
 
         return scores
-
-
-def _documents(example: Example) -> list[Side]:
-    return [*example.positives, *(negative.side for negative in example.negatives)]
 
 
 def _kind(side: Side) -> str:

@@ -56,8 +56,8 @@ class Draw:
         Neither kind stands in for the other: the ratio is what the paper holds, not the number.
         """
         chosen = self.numbers(example, epoch)
-        sides = [*example.positives, *(negative.side for negative in example.negatives)]
-        return tuple(sides[number] for number in chosen), self.negatives + 1 - len(chosen)
+        documents = example.documents
+        return tuple(documents[number] for number in chosen), self.negatives + 1 - len(chosen)
 
     def numbers(self, example: Example, epoch: int) -> list[int]:
         """The places of an epoch's documents among the positives and then the negatives."""
@@ -132,7 +132,7 @@ class Grouper:
             if side.image is not None and _key(side.image) not in pictures:
                 pictures[_key(side.image)] = self._picture(side.image, example)
 
-        items = [_item(side, _image_of(side, pictures)) for side in sides]
+        items = [item_of(side, _image_of(side, pictures)) for side in sides]
         return Group(example.id, example.location, self._prompts(example, items), pictures, missing)
 
     def problem(self, example: Example) -> str | None:
@@ -150,8 +150,7 @@ class Grouper:
     def unreadable(self, example: Example) -> str | None:
         """A sentence on an example with a pair that cannot be read; opens pictures' headers,
         decodes none."""
-        sides = [example.query, *example.positives]
-        sides += [negative.side for negative in example.negatives]
+        sides = (example.query, *example.documents)
         try:
             self._refuse_images(example, sides)
             # without their texts, which are cut where a pair is too long
@@ -216,7 +215,7 @@ def _image_of(side: Side, pictures: dict[bytes, Pixels]) -> Image | None:
     return Image(_key(side.image), width, height)
 
 
-def _item(side: Side, image: Image | None) -> Item:
+def item_of(side: Side, image: Image | None) -> Item:
     """A side as the template has it: the image before the text."""
     parts: list[str | Image] = []
     if image is not None:

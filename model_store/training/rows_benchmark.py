@@ -237,8 +237,7 @@ def _distinct(builder: IdsBuilder, examples: Examples) -> Ids:
     try:
         return builder.build()
     except DuplicateId as error:
-        first = examples[error.first].location.rpartition(":")[2]
-        location = examples[error.second].location
+        first, location = examples[error.first].line, examples[error.second].location
         raise DataError(
             f"{location}: the id {error.item_id[:80]!r} is that of line {first}, too."
         ) from None

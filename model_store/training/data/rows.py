@@ -71,6 +71,23 @@ class Example:
     location: str
     teacher_scores: tuple[float, ...] | None = None
 
+    @property
+    def line(self) -> int:
+        """The row's line in its file."""
+        return int(self.location.rpartition(":")[2])
+
+    @property
+    def documents(self) -> tuple[Side, ...]:
+        """The positives, then the negatives."""
+        return (*self.positives, *(negative.side for negative in self.negatives))
+
+    def named_documents(self) -> Iterator[tuple[str, Side]]:
+        """The positives, then the negatives, each by its field, such as `negatives[0]`."""
+        for index, side in enumerate(self.positives):
+            yield f"positives[{index}]", side
+        for index, negative in enumerate(self.negatives):
+            yield f"negatives[{index}]", negative.side
+
 
 class _SideRow(msgspec.Struct, forbid_unknown_fields=True):
     text: str | None = None

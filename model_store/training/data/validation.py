@@ -17,7 +17,7 @@ from PIL import Image
 from model_store.errors import DataError
 from model_store.families.images import FORMATS, MAX_ASPECT, MAX_FILE_BYTES, MAX_PIXELS
 from model_store.training.data.identity import content_key
-from model_store.training.data.rows import Example, Side, parse_row, read_lines
+from model_store.training.data.rows import Example, parse_row, read_lines
 
 SHOWN = 20
 MIN_SIDE = 2
@@ -124,7 +124,7 @@ def _image_problems(
     example: Example, report: ValidationReport, seen: _Seen, decode: bool
 ) -> Iterator[str]:
     """The problems of the example's images; a file is opened once, however many rows show it."""
-    for name, side in _sides(example):
+    for name, side in (("query", example.query), *example.named_documents()):
         if side.image is None:
             continue
 
@@ -166,12 +166,3 @@ def _check_contents(example: Example, report: ValidationReport) -> None:
             report.add(
                 f"{example.location}: negatives[{index}] is the same as positives[{positive}]."
             )
-
-
-def _sides(example: Example) -> Iterator[tuple[str, Side]]:
-    """Every side of an example with its name."""
-    yield "query", example.query
-    for index, side in enumerate(example.positives):
-        yield f"positives[{index}]", side
-    for index, negative in enumerate(example.negatives):
-        yield f"negatives[{index}]", negative.side

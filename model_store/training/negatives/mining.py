@@ -90,9 +90,7 @@ def check_before(run: Run) -> None:
                 f"{example.location}: the row has teacher_scores, and a negative that is mined has"
                 " none: mine first, then score."
             )
-        sides = [example.query, *example.positives]
-        sides += [negative.side for negative in example.negatives]
-        for side in sides:
+        for side in (example.query, *example.documents):
             _check_side(run, side)
 
     for number, row in islice(read_lines(run.corpus), _CHECKED_DOCUMENTS):

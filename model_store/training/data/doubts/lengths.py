@@ -13,6 +13,7 @@ from model_store.families.images import PictureUnreadable, picture_size
 from model_store.families.prompt import Image, Item, PairTooLong, PairUnreadable
 from model_store.training.data.doubts.doubt import Doubt, Places, found
 from model_store.training.data.rows import Example, Side
+from model_store.training.groups import item_of
 
 
 class TokenCounts:
@@ -29,22 +30,23 @@ class TokenCounts:
 
     def see(self, example: Example, line: int) -> None:
         """As `Detector.see`; a picture that cannot be read is a fault, and not looked for here."""
-        sides = [*example.positives, *(negative.side for negative in example.negatives)]
-        if self._family.images is None and any(side.image for side in (example.query, *sides)):
-            self._pairs += len(sides)
-            for index in range(len(sides)):
-                self._unreadable.add(line, _name(index, len(example.positives)))
+        names = [name for name, _ in example.named_documents()]
+        sides = (example.query, *example.documents)
+        if self._family.images is None and any(side.image for side in sides):
+            self._pairs += len(names)
+            for name in names:
+                self._unreadable.add(line, name)
             return
+
         try:
-            query, *documents = [self._item(side) for side in (example.query, *sides)]
+            query, *documents = [self._item(side) for side in sides]
         except PictureUnreadable:
             return
 
         instruction = example.instruction or self._instruction
         prompts = self._family.render((instruction,), query, documents, truncate=False)
-        for index, (prompt, document) in enumerate(zip(prompts, documents, strict=True)):
+        for name, prompt, document in zip(names, prompts, documents, strict=True):
             self._pairs += 1
-            name = _name(index, len(example.positives))
             if isinstance(prompt, PairTooLong):
                 self._cut.add(line, name)
             elif isinstance(prompt, PairUnreadable):
@@ -74,8 +76,7 @@ class TokenCounts:
         )
 
     def _item(self, side: Side) -> Item:
-        parts: list[str | Image] = []
-        rules = self._family.images
+        image, rules = None, self._family.images
         if side.image is not None and rules is not None:
             size = picture_size(
                 side.image,
@@ -83,18 +84,11 @@ class TokenCounts:
                 min_pixels=rules.min_pixels,
                 max_pixels=rules.max_pixels,
             )
-            parts.append(Image(str(side.image).encode(), *size))
-        if side.text is not None:
-            parts.append(side.text)
-        return tuple(parts)
+            image = Image(str(side.image).encode(), *size)
+        return item_of(side, image)
 
     def _tokens_of_images(self, item: Item) -> int:
         rules = self._family.images
         if rules is None:
             return 0
         return sum(rules.tokens(part) for part in item if isinstance(part, Image))
-
-
-def _name(index: int, positives: int) -> str:
-    """The field of a document by its place among positives and then negatives."""
-    return f"positives[{index}]" if index < positives else f"negatives[{index - positives}]"

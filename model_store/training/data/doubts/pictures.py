@@ -60,10 +60,7 @@ class PictureDoubts:
 
     def see(self, example: Example, line: int) -> None:
         """As `Detector.see`; a picture that cannot be decoded is added to `faults`."""
-        sides = [("query", example.query)]
-        sides += [(f"positives[{n}]", side) for n, side in enumerate(example.positives)]
-        sides += [(f"negatives[{n}]", item.side) for n, item in enumerate(example.negatives)]
-        for name, side in sides:
+        for name, side in (("query", example.query), *example.named_documents()):
             if side.image is not None and side.image not in self._seen:
                 self._look(side.image, line, name, example.location)
         self._compare(example, line)

@@ -13,7 +13,7 @@ import numpy as np
 
 from model_store.retrieval.embedder import Embedder, Query
 from model_store.training.data.doubts.doubt import SHOWN, Doubt, Place
-from model_store.training.data.rows import Example, Side
+from model_store.training.data.rows import Example
 
 Rows = Sequence[tuple[int, Example]]
 Progress = Callable[[int], None]
@@ -40,7 +40,7 @@ class VectorScorer:
         """As `Scorer.scores`; raises `DataError`."""
         _, example = self._rows[number]
         query = Query(example.instruction, example.query, example.location)
-        sides = documents_of(example)
+        sides = example.documents
         vectors = self._embedder.documents(sides, [example.location] * len(sides))
         products = vectors @ self._embedder.queries([query])[0]
         return [float(score) for score in np.asarray(products)]
@@ -90,8 +90,3 @@ def _above(scores: Sequence[float | None], best: float) -> dict[int, float]:
         if score is not None and score > best:
             above[index] = score
     return above
-
-
-def documents_of(example: Example) -> list[Side]:
-    """The positives and then the negatives of a row."""
-    return [*example.positives, *(negative.side for negative in example.negatives)]

@@ -118,7 +118,7 @@ def survey(path: Path, options: Options, progress: Progress = lambda rows: None)
     detectors: list[Detector] = [labels, texts, FieldDoubts()]
 
     def visit(example: Example) -> None:
-        line = line_of(example)
+        line = example.line
         statistics.see(example, line)
         for detector in detectors:
             detector.see(example, line)
@@ -143,11 +143,6 @@ def survey(path: Path, options: Options, progress: Progress = lambda rows: None)
     return result
 
 
-def line_of(example: Example) -> int:
-    """The line of an example in its file."""
-    return int(example.location.rpartition(":")[2])
-
-
 class _Again:
     """A second look at rows that are evenly spaced, and at those whose query others have, too."""
 
@@ -168,7 +163,7 @@ class _Again:
     def look(self, path: Path, progress: Progress) -> None:
         """Read the lines, and decode those that are looked at; bad rows are passed over."""
         left = MAX_SAMPLE_BYTES
-        for number, (line, content) in enumerate(_lines(path)):
+        for number, (line, content) in enumerate(readable_lines(path)):
             sampled = number % self._step == 0 and left > 0
             compared = self._near is not None and number % self._leak_step == 0
             if not (sampled or compared or line in self._repeated):
@@ -197,7 +192,7 @@ class _Again:
             yield from self._near.doubts()
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def readable_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, up to where it cannot be read: that is a fault that was found before."""
     with suppress(DataError):
         yield from read_lines(path)

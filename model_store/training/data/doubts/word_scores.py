@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from model_store.retrieval.words import NoWords, WordIndex
-from model_store.training.data.doubts.scores import Rows, documents_of
+from model_store.training.data.doubts.scores import Rows
 
 
 class WordScorer:
@@ -20,7 +20,7 @@ class WordScorer:
     def __init__(self, rows: Rows) -> None:
         self._rows, self._starts = rows, [0]
         for _, example in rows:
-            self._starts.append(self._starts[-1] + len(documents_of(example)))
+            self._starts.append(self._starts[-1] + len(example.documents))
         try:
             self._index: WordIndex | None = WordIndex(self._texts())
         except NoWords:
@@ -38,12 +38,12 @@ class WordScorer:
         all_scores = self._index.scores(example.query.text)[begin:end].tolist()
         found = [
             None if side.text is None or side.image is not None else score
-            for side, score in zip(documents_of(example), all_scores, strict=True)
+            for side, score in zip(example.documents, all_scores, strict=True)
         ]
         positives = found[: len(example.positives)]
         return found if any(score is not None and score > 0 for score in positives) else None
 
     def _texts(self) -> Iterator[str]:
         for _, example in self._rows:
-            for side in documents_of(example):
+            for side in example.documents:
                 yield side.text or ""

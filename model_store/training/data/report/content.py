@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from model_store.errors import DataError
 from model_store.training.data.doubts.doubt import Doubt, Place
 from model_store.training.data.doubts.statistics import Statistics, edge
-from model_store.training.data.doubts.survey import Survey, line_of
-from model_store.training.data.rows import Example, parse_row, read_lines
+from model_store.training.data.doubts.survey import Survey, readable_lines
+from model_store.training.data.rows import Example, parse_row
 
 MAX_ROWS = 24
 EXAMPLES = 3
@@ -79,7 +78,7 @@ def content_of(survey: Survey) -> Content:
 
     shown: dict[int, Example] = {}
     spaced: list[Example] = []
-    for number, (line, content) in enumerate(_lines(survey.path)):
+    for number, (line, content) in enumerate(readable_lines(survey.path)):
         is_spaced = number % step == 0 and len(spaced) < MAX_ROWS
         if not is_spaced and line not in wanted:
             continue
@@ -103,11 +102,6 @@ def content_of(survey: Survey) -> Content:
         rows=tuple(spaced),
         notes=tuple(_notes(survey)),
     )
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with suppress(DataError):
-        yield from read_lines(path)
 
 
 def _shown(doubt: Doubt, shown: dict[int, Example]) -> ShownDoubt:
@@ -232,8 +226,3 @@ def _notes(survey: Survey) -> Iterator[str]:
     yield from survey.notes
     if survey.size_command is not None:
         yield f"To plan the run: `{survey.size_command}`"
-
-
-def line_number(example: Example) -> int:
-    """The line of an example in its file."""
-    return line_of(example)

@@ -15,7 +15,6 @@ from model_store.training.data.report.content import (
     Content,
     Points,
     ShownDoubt,
-    line_number,
 )
 from model_store.training.data.report.escaping import markdown_text
 from model_store.training.data.report.thumbnails import Thumbnails
@@ -127,7 +126,7 @@ def _rows(examples: Sequence[tuple[Place | None, Example]], pictures: _Pictures)
         negatives = [(f"negatives[{n}]", item.side) for n, item in enumerate(example.negatives)]
         rows.append(
             [
-                str(line_number(example)),
+                str(example.line),
                 _sides([("query", example.query)], 1, mark, pictures),
                 _sides(positives, 2, mark, pictures),
                 _sides(negatives, _MOST_NEGATIVES, mark, pictures),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from model_store.training.data.doubts.doubt import Place, counted
 from model_store.training.data.report.charts import legend, svg
-from model_store.training.data.report.content import Bars, Chart, Content, ShownDoubt, line_number
+from model_store.training.data.report.content import Bars, Chart, Content, ShownDoubt
 from model_store.training.data.report.escaping import html_text, plain_html
 from model_store.training.data.report.thumbnails import Thumbnails
 from model_store.training.data.rows import Example, Side
@@ -83,7 +83,7 @@ class _Drawn:
         note = f'<span class="remark" dir="auto">{html_text(remark, 200)}</span>' if remark else ""
         return (
             '<article class="row"><header>'
-            f'<span class="line">line {line_number(example):,}</span>'
+            f'<span class="line">line {example.line:,}</span>'
             f'<span class="id" dir="auto">{html_text(example.id, 60)}</span>{note}</header>'
             f"{instruction}"
             '<div class="columns">'

@@ -17,7 +17,7 @@ from model_store.output_files import output_file
 from model_store.synthetic import cells, examples, lexical
 from model_store.training.data.row_files import write_examples
 from model_store.training.data.rows import Example, Negative, Side, read_examples
-from model_store.training.erank.answers import documents_of, pair_key
+from model_store.training.erank.answers import pair_key
 from model_store.training.erank.consensus import Generations, generations_line
 
 DOCUMENTS = 20
@@ -69,7 +69,7 @@ def write_generations(rows: Path, path: Path, *, seed: int) -> None:
     rng = Random(f"erank/teacher/{seed}")
     with output_file(path) as write:
         for example in read_examples(rows):
-            for document, side in enumerate(documents_of(example)):
+            for document, side in enumerate(example.documents):
                 texts = [_generation(example, side, rng) for _ in range(GENERATIONS)]
                 key = pair_key(example.query, side)
                 write(generations_line(Generations(example.id, document, texts, key)))

@@ -70,11 +70,6 @@ _decoder = msgspec.json.Decoder(_Row)
 _FIELDS = {"": ("id", "document", "thought", "score", "pair")}
 
 
-def documents_of(example: Example) -> list[Side]:
-    """A row's documents in the order in which answers number them."""
-    return [*example.positives, *(negative.side for negative in example.negatives)]
-
-
 def pair_key(query: Side, document: Side) -> str:
     """32 hexadecimal digits that identify the contents of a pair."""
     return blake2b(content_key(query) + content_key(document), digest_size=16).hexdigest()
@@ -181,7 +176,7 @@ def matched(
 
 def _misplaced(example: Example, answers: list[GeneratedAnswer]) -> Iterator[str]:
     """A sentence for each answer that fits no pair of the row."""
-    documents = documents_of(example)
+    documents = example.documents
     lines: dict[int, str] = {}
     for answer in answers:
         if answer.document >= len(documents):

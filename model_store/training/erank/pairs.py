@@ -26,7 +26,7 @@ from model_store.networks.architecture import DecoderArchitecture
 from model_store.training.config import TrainingError
 from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.data.validation import SHOWN
-from model_store.training.erank.answers import documents_of, matched, read_answers
+from model_store.training.erank.answers import matched, read_answers
 from model_store.training.erank.config import AnswerData, QueryData
 from model_store.training.groups import Draw, Grouper
 
@@ -140,7 +140,7 @@ def taught_pairs(renderer: PairRenderer, data: AnswerData) -> list[TaughtPair]:
     pairs: list[TaughtPair] = []
     problems: list[str] = []
     for example, answers in matched(data.train, read_answers(data.answers, renderer.readout)):
-        documents = documents_of(example)
+        documents = example.documents
         try:
             prompts = renderer.prompts(example, [documents[each.document] for each in answers])
         except DataError as error:
@@ -203,7 +203,7 @@ def _group(renderer: PairRenderer, example: Example, size: int, seed: int) -> li
     negatives = generator.sample(range(len(example.negatives)), size - positives)
     numbers += sorted(len(example.positives) + number for number in negatives)
 
-    documents = documents_of(example)
+    documents = example.documents
     prompts = renderer.prompts(example, [documents[number] for number in numbers])
     group: list[QueryPair] = []
     for number, prompt in zip(numbers, prompts, strict=True):

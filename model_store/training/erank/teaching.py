@@ -21,12 +21,7 @@ from model_store.output_files import check_outputs, output_file
 from model_store.training.config import TrainingError
 from model_store.training.data.rows import read_examples
 from model_store.training.data.validation import refuse_bad_rows
-from model_store.training.erank.answers import (
-    documents_of,
-    matched,
-    pair_key,
-    write_answers,
-)
+from model_store.training.erank.answers import matched, pair_key, write_answers
 from model_store.training.erank.consensus import (
     Chosen,
     Generations,
@@ -77,7 +72,7 @@ def generate(
     )
     with output_file(out) as write:
         for example in read_examples(rows):
-            documents = documents_of(example)
+            documents = example.documents
             prompts = renderer.prompts(example, documents)
             repeated = [prompt for prompt in prompts for _ in range(asked.count)]
             texts = [answer.text for answer in writer.write(repeated)]

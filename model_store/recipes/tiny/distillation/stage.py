@@ -126,20 +126,16 @@ def _draw(ordered: Sequence[data.Example], settings: Distillation, step: int) ->
     start = max(0, min(middle - _WINDOW // 2, len(ordered) - _WINDOW))
     window = ordered[start : start + _WINDOW]
     # about 4.2 characters a token, and a prompt of about 60 tokens and 9 more a document
-    tokens = 60 + 9 * len(_documents(ordered[middle])) + _length(ordered[middle]) / 4.2
+    tokens = 60 + 9 * len(ordered[middle].documents) + _length(ordered[middle]) / 4.2
     return rng.sample(window, max(1, min(len(window), 64, int(settings.tokens / tokens))))
 
 
-def _documents(row: data.Example) -> list[data.Side]:
-    return [*row.positives, *(negative.side for negative in row.negatives)]
-
-
 def _length(row: data.Example) -> int:
-    return sum(len(side.text or "") for side in (row.query, *_documents(row)))
+    return sum(len(side.text or "") for side in (row.query, *row.documents))
 
 
 def _example(row: data.Example, default: str) -> Example:
-    documents = [(side.text or "",) for side in _documents(row)]
+    documents = [(side.text or "",) for side in row.documents]
     query = (row.query.text or "",)
     return Example("T-T", row.instruction or default, query, [*documents], frozenset())
 

@@ -15,7 +15,6 @@ from model_store.families.readout import GeneratedScore
 from model_store.training.data.rows import read_examples
 from model_store.training.erank.answers import (
     GeneratedAnswer,
-    documents_of,
     matched,
     pair_key,
     read_answers,
@@ -59,7 +58,7 @@ def refused(path: Path, rows: Path) -> str:
 
 def test_answers_come_back_as_they_were_written_and_by_row(tmp_path: Path, rows: Path) -> None:
     example, *_ = read_examples(rows)
-    key = pair_key(example.query, documents_of(example)[1])
+    key = pair_key(example.query, example.documents[1])
     answers = [
         GeneratedAnswer("b", 2, "none of them", 0),
         GeneratedAnswer("a", 1, 'neither "word"\n', 1, key),

@@ -40,7 +40,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What is doubtful, as a sentence, and how often it was found.
+    """A sentence on a weakness of rows, and how often it was found.
 
     `name` is one word of lower case; `noun` is what is counted, of `total` that were looked at.
     """

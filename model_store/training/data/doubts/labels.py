@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from model_store.training.data.doubts.doubt import Doubt, Place, Places, found, share_of
+from model_store.training.data.doubts.doubt import SHOWN, Doubt, Place, Places, found, share_of
 from model_store.training.data.doubts.statistics import LETTERS
 from model_store.training.data.identity import content_key
 from model_store.training.data.rows import Example, modality_of
@@ -192,7 +192,7 @@ def _frequent(name: str, keys: array[int], lines: array[int], fact: str) -> Iter
     most = int(counts.max())
     if most <= max(_FEW, _FREQUENT * len(values)):
         return
-    numbers = np.flatnonzero(values == distinct[counts.argmax()])[:20]
+    numbers = np.flatnonzero(values == distinct[counts.argmax()])[:SHOWN]
     yield Doubt(
         name,
         f"One {fact}, {share_of(most, len(values))} of all: what is learnt leans towards it.",

@@ -15,8 +15,8 @@ _CHARACTERS_A_TOKEN = 4.3
 _TEMPLATE_TOKENS = 90
 _TOKEN_PIXELS = 28**2
 _MOST_PIXELS = 1_280 * _TOKEN_PIXELS
-"""What stands in for a model's tokenizer and image rules: English text in Qwen's vocabulary, GMR's
-template with an instruction, and its images."""
+"""Estimates in place of a model's tokenizer and image rules: English text in Qwen's vocabulary,
+GMR's template with an instruction, and its images."""
 _MOST_NEGATIVES = 16
 """`data.negatives` of the configuration gmr-3b: a run draws so many of a row's negatives."""
 _SIZE_PIXELS = 2_508_800

@@ -18,7 +18,7 @@ LETTERS = {"text": "T", "image": "I", "image,text": "IT"}
 _BINS = 25
 """Of lengths: bin n has texts of 2^(n/2) to 2^((n+1)/2) characters."""
 _MOST = 33
-"""Bin of documents a row for this number and all above."""
+"""Bin of negatives a row for this number and all above."""
 
 
 @dataclass(slots=True)
@@ -36,13 +36,11 @@ class Statistics:
     )
     characters: Counter[str] = field(default_factory=Counter)
     """Of all texts, by role."""
-    positives: list[int] = field(default_factory=lambda: [0] * (_MOST + 1))
-    """Rows by their number of positives; the last one stands for all above."""
     hard: list[int] = field(default_factory=lambda: [0] * (_MOST + 1))
+    """Rows by their number of hard negatives; the last one stands for all above."""
     random: list[int] = field(default_factory=lambda: [0] * (_MOST + 1))
     instructions: Counter[str] = field(default_factory=Counter)
-    other_instructions: int = 0
-    """Rows whose instruction is beyond the first `MAX_DISTINCT`."""
+    """Rows by instruction, of the first `MAX_DISTINCT` instructions."""
     scripts: dict[str, Counter[str]] = field(
         default_factory=lambda: {role: Counter() for role in ROLES}
     )
@@ -60,15 +58,12 @@ class Statistics:
         for negative in example.negatives:
             self._see_side("negative", negative.side)
             hard += negative.kind == "hard"
-        self.positives[min(_MOST, len(example.positives))] += 1
         self.hard[min(_MOST, hard)] += 1
         self.random[min(_MOST, len(example.negatives) - hard)] += 1
 
         name = example.instruction or ""
         if name in self.instructions or len(self.instructions) < MAX_DISTINCT:
             self.instructions[name] += 1
-        else:
-            self.other_instructions += 1
 
     def total(self, role: str) -> int:
         """Sides of a role."""

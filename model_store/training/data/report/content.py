@@ -1,7 +1,8 @@
 """The content of a report: figures, charts as numbers, and the rows that are shown.
 
-Depends on a survey, not on a form of output. Invariant: equal surveys give equal contents, and no
-more than `MAX_ROWS` rows and the first examples of each doubt are shown.
+Depends on a survey, not on a form of output; sentences have commands between backticks. Invariant:
+equal surveys give equal contents, and no more than `MAX_ROWS` rows and the first examples of each
+doubt are shown.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from model_store.errors import DataError
-from model_store.training.data.doubts.doubt import Doubt, Place
+from model_store.training.data.doubts.doubt import Doubt, Place, counted
 from model_store.training.data.doubts.statistics import Statistics, edge
 from model_store.training.data.doubts.survey import Survey, readable_lines
-from model_store.training.data.rows import Example, parse_row
+from model_store.training.data.rows import Example, Side, parse_row
 
 MAX_ROWS = 24
 EXAMPLES = 3
 """Rows that are shown of each doubt."""
 _MOST_BARS = 12
+
+NamedSide = tuple[str, Side]
+"""A side by its field, such as `negatives[0]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,9 @@ class Bars:
     rows: Sequence[tuple[str, Sequence[int]]]
     parts: Sequence[str] = ("rows",)
     upright: bool = False
-    """Whether bars stand beside each other, as those of a histogram do."""
+    """True: bars stand beside each other, as those of a histogram do."""
     wide: bool = False
-    """Whether names are sentences."""
+    """True: names are sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Content:
     """All that a report shows."""
 
     survey: Survey
+    verdict: str
+    """A sentence on a file without faults."""
     figures: Sequence[tuple[str, int]]
     charts: Sequence[Chart]
     doubts: Sequence[ShownDoubt]
@@ -91,6 +97,7 @@ def content_of(survey: Survey) -> Content:
     negatives = survey.report.hard + survey.report.random
     return Content(
         survey=survey,
+        verdict=_verdict(survey),
         figures=(
             ("rows", survey.report.rows),
             ("positives", statistics.total("positive")),
@@ -101,6 +108,22 @@ def content_of(survey: Survey) -> Content:
         doubts=tuple(_shown(doubt, shown) for doubt in survey.doubts),
         rows=tuple(spaced),
         notes=tuple(_notes(survey)),
+    )
+
+
+def first_sides(sides: Sequence[NamedSide], most: int, mark: str) -> list[NamedSide]:
+    """The first sides, the one that is marked by its name among them."""
+    marked = [named for named in sides[most:] if named[0] == mark]
+    return [*sides[: most - len(marked)], *marked]
+
+
+def _verdict(survey: Survey) -> str:
+    lacking = survey.report.without_negatives
+    if not lacking:
+        return "Nothing is wrong: `gmr train` reads every row."
+    return (
+        f"Nothing is wrong: {counted(lacking, 'row')} without negatives, which `gmr mine` draws and"
+        " `gmr train` needs."
     )
 
 
@@ -222,7 +245,7 @@ def _scripts(statistics: Statistics) -> Iterator[Bars]:
 
 
 def _notes(survey: Survey) -> Iterator[str]:
-    """What was looked at, and how the run's cost is planned."""
+    """The survey's notes, and the command that plans the run's cost."""
     yield from survey.notes
     if survey.size_command is not None:
         yield f"To plan the run: `{survey.size_command}`"

@@ -12,8 +12,8 @@ import unicodedata
 
 MAX_CHARACTERS = 420
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~^:@$])")
 _STACKED = 4
@@ -38,7 +38,7 @@ def markdown_text(text: str, most: int = MAX_CHARACTERS) -> str:
     """A text as Markdown on one line, for a cell of a table, cut after so many characters."""
     parts: list[str] = []
     for part, unseen in _parts(text[:most]):
-        plain = f"[{part}]" if unseen else " ".join(part.split(" "))
+        plain = f"[{part}]" if unseen else part
         plain = re.sub(r"\s*[\r\n]+\s*", " ", plain)
         parts.append(_MARKS.sub(r"\\\1", html.escape(plain, quote=False)))
     return "".join(parts).strip() + _rest(text, most, "*", "*")

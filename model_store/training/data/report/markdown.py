@@ -13,8 +13,10 @@ from model_store.training.data.report.content import (
     Bars,
     Chart,
     Content,
+    NamedSide,
     Points,
     ShownDoubt,
+    first_sides,
 )
 from model_store.training.data.report.escaping import markdown_text
 from model_store.training.data.report.thumbnails import Thumbnails
@@ -71,15 +73,10 @@ class _Pictures:
 def _faults(content: Content) -> Iterator[str]:
     survey = content.survey
     if not survey.wrong:
-        said = "`gmr train` reads every row."
-        if lacking := survey.report.without_negatives:
-            said = (
-                f"{counted(lacking, 'row')} without negatives, which `gmr mine` draws and"
-                " `gmr train` needs."
-            )
-        yield f"Nothing is wrong: {said}"
+        yield content.verdict
         yield ""
         return
+
     yield f"## {counted(survey.wrong, 'fault')}"
     yield ""
     for line in survey.faults:
@@ -122,8 +119,9 @@ def _rows(examples: Sequence[tuple[Place | None, Example]], pictures: _Pictures)
     rows: list[list[str]] = []
     for place, example in examples:
         mark = place.side if place is not None else ""
-        positives = [(f"positives[{n}]", side) for n, side in enumerate(example.positives)]
-        negatives = [(f"negatives[{n}]", item.side) for n, item in enumerate(example.negatives)]
+        documents = list(example.named_documents())
+        positives = documents[: len(example.positives)]
+        negatives = documents[len(example.positives) :]
         rows.append(
             [
                 str(example.line),
@@ -136,10 +134,9 @@ def _rows(examples: Sequence[tuple[Place | None, Example]], pictures: _Pictures)
     yield ""
 
 
-def _sides(sides: Sequence[tuple[str, Side]], most: int, mark: str, pictures: _Pictures) -> str:
+def _sides(sides: Sequence[NamedSide], most: int, mark: str, pictures: _Pictures) -> str:
     """The first sides of a cell, the marked one among them."""
-    marked = [pair for pair in sides[most:] if pair[0] == mark]
-    shown = [*sides[: most - len(marked)], *marked]
+    shown = first_sides(sides, most, mark)
     cells: list[str] = []
     for name, side in shown:
         text = markdown_text(side.text, _TEXT) if side.text else ""
@@ -154,15 +151,14 @@ def _sides(sides: Sequence[tuple[str, Side]], most: int, mark: str, pictures: _P
 def _chart(chart: Chart) -> Iterator[str]:
     yield f"### {chart.title}"
     yield ""
-    yield f"{chart.note}"
+    yield chart.note
     yield ""
     if isinstance(chart, Points):
         sizes = sorted(chart.sizes, key=lambda size: -size[2])[:12]
-        names = [f"{width} x {height}" for width, height, _ in sizes]
         most = max(count for _, _, count in sizes)
         rows = [
-            [name, f"{size[2]:,}", _bar(size[2], most)]
-            for name, size in zip(names, sizes, strict=True)
+            [f"{width} x {height}", f"{count:,}", _bar(count, most)]
+            for width, height, count in sizes
         ]
         yield from _table(["size", "pictures", ""], rows)
     else:

@@ -13,7 +13,14 @@ from pathlib import Path
 
 from model_store.training.data.doubts.doubt import Place, counted
 from model_store.training.data.report.charts import legend, svg
-from model_store.training.data.report.content import Bars, Chart, Content, ShownDoubt
+from model_store.training.data.report.content import (
+    Bars,
+    Chart,
+    Content,
+    NamedSide,
+    ShownDoubt,
+    first_sides,
+)
 from model_store.training.data.report.escaping import html_text, plain_html
 from model_store.training.data.report.thumbnails import Thumbnails
 from model_store.training.data.rows import Example, Side
@@ -70,11 +77,13 @@ class _Drawn:
 
     def row(self, example: Example, mark: str = "", remark: str = "") -> str:
         """A row as three columns; `mark` is the side that is meant."""
-        positives = [(f"positives[{n}]", side) for n, side in enumerate(example.positives)]
-        negatives = [
-            (f"negatives[{n}]", negative.side) for n, negative in enumerate(example.negatives)
-        ]
-        kinds = {f"negatives[{n}]": item.kind for n, item in enumerate(example.negatives)}
+        documents = list(example.named_documents())
+        positives = documents[: len(example.positives)]
+        negatives = documents[len(example.positives) :]
+        kinds: dict[str, str] = {}
+        for (name, _), negative in zip(negatives, example.negatives, strict=True):
+            kinds[name] = negative.kind
+
         instruction = ""
         if example.instruction:
             instruction = (
@@ -96,15 +105,13 @@ class _Drawn:
     def _column(
         self,
         title: str,
-        sides: Sequence[tuple[str, Side]],
+        sides: Sequence[NamedSide],
         most: int,
         mark: str,
         kinds: Mapping[str, str],
     ) -> str:
         """The first sides of a column, the marked one among them."""
-        shown = list(sides[:most])
-        marked = [pair for pair in sides[most:] if pair[0] == mark]
-        shown[most - len(marked) :] = marked or shown[most:]
+        shown = first_sides(sides, most, mark)
         items = "".join(self._side(name, side, mark, kinds.get(name)) for name, side in shown)
         left = len(sides) - len(shown)
         more = f'<li class="more">and {left:,} more</li>' if left else ""
@@ -152,13 +159,9 @@ def _top(content: Content) -> str:
 def _faults(content: Content) -> str:
     survey = content.survey
     if not survey.wrong:
-        said = "<code>gmr train</code> reads every row."
-        if lacking := survey.report.without_negatives:
-            said = (
-                f"{counted(lacking, 'row')} without negatives, which <code>gmr mine</code> draws"
-                " and <code>gmr train</code> needs."
-            )
-        return f'<section class="notice good" id="faults"><p>Nothing is wrong: {said}</p></section>'
+        verdict = _sentence(content.verdict)
+        return f'<section class="notice good" id="faults"><p>{verdict}</p></section>'
+
     shown = "".join(f'<li dir="auto">{html_text(line, 400)}</li>' for line in survey.faults)
     more = survey.wrong - len(survey.faults)
     left = f"<p>and {more:,} more.</p>" if more > 0 else ""
@@ -230,8 +233,9 @@ def _figure(chart: Chart) -> str:
     )
     parts = f'<ul class="legend">{names}</ul>' if names else ""
     wide = ' class="wide"' if isinstance(chart, Bars) and chart.wide else ""
+    note = plain_html(chart.note)
     return (
-        f"<figure{wide}><figcaption><h3>{chart.title}</h3><p>{plain_html(chart.note)}</p></figcaption>"
+        f"<figure{wide}><figcaption><h3>{chart.title}</h3><p>{note}</p></figcaption>"
         f"{parts}{svg(chart)}</figure>"
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from model_store.commands.console import misuse, refusing
+from model_store.commands.size_lines import duration, heading, rate_source
 
 if TYPE_CHECKING:
     from model_store.evaluation.planning.benchmark import Evaluation, FirstStagePlan
@@ -53,16 +54,11 @@ def print_evaluation(asked: Asked, machine: Machine) -> None:
 
 def _lines(plan: Evaluation, asked: Asked, machine: Machine) -> list[str]:
     total = plan.total
-    source = f"at {machine.efficiency:.0%} of {machine.gpu.bf16:,.0f} TFLOP/s, not measured"
-    if machine.measured is not None:
-        source = "as measured"
+    source = rate_source(machine.gpu, machine.efficiency, measured=machine.measured is not None)
     hours = plan.gpu_hours
     tasks = "task" if plan.tasks == 1 else "tasks"
     lines = [
-        (
-            f"{machine.network.name}: {machine.network.parameters / 1e9:.2f} B parameters on"
-            f" {machine.gpu.name.upper()} ({machine.gpu.memory} GB), bf16"
-        ),
+        heading(machine.network, machine.gpu),
         (
             f"task       {plan.name}: {plan.tasks} {tasks}, {total.queries:,} queries,"
             f" {total.pairs:,} pairs of up to {asked.top_k} candidates"
@@ -71,7 +67,7 @@ def _lines(plan: Evaluation, asked: Asked, machine: Machine) -> list[str]:
             f"storage    {_bytes(plan.run_bytes)} in the run's folder,"
             f" {_bytes(plan.cached_bytes)} in Redis where scores are cached"
         ),
-        f"time       {_time(hours, 'GPU ')} ({source}), {_spread(hours, asked.gpus)}",
+        f"time       {duration(hours, 'GPU ')} ({source}), {_spread(hours, asked.gpus)}",
         f"gateways   {plan.gateway_cores(asked.gpus):.1f} cores while it runs",
     ]
     if plan.first_stage is not None:
@@ -79,7 +75,7 @@ def _lines(plan: Evaluation, asked: Asked, machine: Machine) -> list[str]:
     if asked.price is not None:
         lines.append(
             f"cost       {asked.price * plan.all_gpu_hours:,.2f} for"
-            f" {_time(plan.all_gpu_hours, 'GPU ')} at {asked.price:,.2f} an hour"
+            f" {duration(plan.all_gpu_hours, 'GPU ')} at {asked.price:,.2f} an hour"
         )
     lines += _cells(plan)
     if plan.unknown:
@@ -97,7 +93,7 @@ def _cells(plan: Evaluation) -> list[str]:
     width = max(10, *(len(cell) for cell in plan.cells))
     return [
         f"{cell:{width}} {part.queries:>9,} queries {part.pairs:>12,} pairs"
-        f" {_time(plan.hours_of(part), 'GPU '):>17}"
+        f" {duration(plan.hours_of(part), 'GPU '):>17}"
         for cell, part in plan.cells.items()
     ]
 
@@ -106,23 +102,18 @@ def _first_stage(plan: Evaluation, stage: FirstStagePlan) -> str:
     if stage.gpu_seconds:
         hours = stage.gpu_seconds / 3600 / plan.assumptions.busy
         return (
-            f"gme        {stage.documents:,} documents embedded in {_time(hours, 'GPU ')},"
+            f"gme        {stage.documents:,} documents embedded in {duration(hours, 'GPU ')},"
             f" {_bytes(stage.bytes)} of vectors"
         )
     return (
         f"bm25       {stage.documents:,} documents and all queries in"
-        f" {_time(stage.processor_seconds / 3600, '')} of a processor core, with up to"
+        f" {duration(stage.processor_seconds / 3600)} of a processor core, with up to"
         f" {_bytes(stage.bytes)} of memory"
     )
 
 
 def _spread(hours: float, gpus: int) -> str:
-    return f"{_time(hours / gpus, '')} on {gpus} GPU" + ("s" if gpus > 1 else "")
-
-
-def _time(hours: float, kind: str) -> str:
-    """A time in hours, or in minutes where it is less than one."""
-    return f"{hours:,.1f} {kind}hours" if hours >= 1 else f"{hours * 60:,.1f} {kind}minutes"
+    return f"{duration(hours / gpus)} on {gpus} GPU" + ("s" if gpus > 1 else "")
 
 
 def _print_json(plan: Evaluation, asked: Asked, machine: Machine) -> None:

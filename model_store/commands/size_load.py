@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from model_store.commands.size_lines import document_size, gb, heading, print_json, rate_source
+
 if TYPE_CHECKING:
     from model_store.sizing.network import NetworkCost
     from model_store.sizing.plan import Assumptions, Fleet, Gpu, Kept, Load
@@ -26,7 +28,7 @@ def print_load(
 ) -> None:
     """Print the fleet of a load; `measured` says that its rate is no estimate."""
     if as_json:
-        _print_json(network, gpu, load, assumed, fleet)
+        print_json(network, gpu, load=load, assumed=assumed, fleet=fleet)
         return
     for line in _lines(network, gpu, load, assumed, fleet, measured=measured):
         typer.echo(line)
@@ -42,10 +44,7 @@ def _lines(
     measured: bool,
 ) -> list[str]:
     """The estimate as text."""
-    document = f"{load.document_tokens} tokens"
-    if load.image_tokens:
-        document += f" and an image of {load.image_tokens}"
-
+    document = document_size(load.document_tokens, load.image_tokens)
     memory = fleet.memory
     room = "too little is left for the KV cache"
     if fleet.fits:
@@ -54,17 +53,14 @@ def _lines(
     share = fleet.workers // fleet.gpus
     whose = f"of each of {share} workers: " if share > 1 else ""
     lines = [
-        (
-            f"{network.name}: {network.parameters / 1e9:.2f} B parameters on {gpu.name.upper()}"
-            f" ({gpu.memory} GB), bf16"
-        ),
+        heading(network, gpu),
         (
             f"load       {load.requests:g} requests/s of {load.documents} documents ({document})"
             f" after {load.query_tokens} tokens"
         ),
         (
-            f"memory     {whose}{_gb(memory.weights)} weights, {_gb(memory.step)} activations,"
-            f" {_gb(memory.reserve)} reserve; {room}"
+            f"memory     {whose}{gb(memory.weights)} weights, {gb(memory.step)} activations,"
+            f" {gb(memory.reserve)} reserve; {room}"
         ),
     ]
     if not fleet.fits:
@@ -73,9 +69,7 @@ def _lines(
             advice = "take a larger GPU, or fewer workers on each"
         return [*lines, f"workers    none: it does not fit; {advice}"]
 
-    source = f"at {assumed.efficiency:.0%} of {gpu.bf16:,.0f} TFLOP/s, not measured"
-    if measured:
-        source = "as measured"
+    source = rate_source(gpu, assumed.efficiency, measured=measured)
     lines += [
         *_worker_lines(fleet, assumed, source),
         f"gateways   {fleet.gateways} of {assumed.gateway_cores} cores",
@@ -111,27 +105,6 @@ def _kept_line(fleet: Fleet, kept: Kept) -> str:
     """The memory of documents that stay in KV caches, and the room for them."""
     room = kept.worker_documents * fleet.workers
     return (
-        f"kept       {kept.documents:,} documents take {_gb(kept.bytes)} of KV cache;"
+        f"kept       {kept.documents:,} documents take {gb(kept.bytes)} of KV cache;"
         f" the workers have room for {room:,}"
     )
-
-
-def _print_json(
-    network: NetworkCost, gpu: Gpu, load: Load, assumed: Assumptions, fleet: Fleet
-) -> None:
-    import json
-    from dataclasses import asdict
-
-    described = {
-        "model": network.name,
-        "parameters": network.parameters,
-        "gpu": gpu.name,
-        "load": asdict(load),
-        "assumed": asdict(assumed),
-        "fleet": asdict(fleet),
-    }
-    typer.echo(json.dumps(described, indent=2))
-
-
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

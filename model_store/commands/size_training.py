@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model_store.commands.size_lines import (
+    document_size,
+    duration,
+    gb,
+    heading,
+    print_json,
+    rate_source,
+)
+
 if TYPE_CHECKING:
     from model_store.sizing.network import NetworkCost
     from model_store.sizing.plan import Gpu
     from model_store.sizing.training import Assumptions, Run, TrainingCost
 
 DOCUMENTS = 17
-"""Of a row: the paper's one positive and 16 negatives."""
+"""Documents of a row: the paper's one positive and 16 negatives."""
 
 Train = Annotated[bool, typer.Option("--train", help="Plan a run of `gmr train` instead.")]
 Rows = Annotated[int, typer.Option(help="Rows of --train.", min=1, max=10**9)]
@@ -65,7 +74,7 @@ def print_training(network: NetworkCost, gpu: Gpu, run: Run, asked: Planned) -> 
         price=asked.price,
     )
     if asked.as_json:
-        _print_json(network, gpu, run, assumed, cost)
+        print_json(network, gpu, run=run, assumed=assumed, cost=cost)
         return
     for line in _lines(network, gpu, run, assumed, asked, cost):
         typer.echo(line)
@@ -80,19 +89,13 @@ def _lines(
     cost: TrainingCost,
 ) -> list[str]:
     """The plan as text."""
-    source = f"at {assumed.efficiency:.0%} of {gpu.bf16:,.0f} TFLOP/s, not measured"
-    if asked.measured is not None:
-        source = "as measured"
-
-    document = f"{run.document_tokens} tokens"
-    if run.image_tokens:
-        document += f" and an image of {run.image_tokens}"
+    source = rate_source(gpu, assumed.efficiency, measured=asked.measured is not None)
+    document = document_size(run.document_tokens, run.image_tokens)
     shared = ", computed once a row" if run.shared_prefix else ""
     on = f"{asked.gpus} GPU" + ("s" if asked.gpus > 1 else "")
     lines = [
         (
-            f"{network.name}: {network.parameters / 1e9:.2f} B parameters on {gpu.name.upper()}"
-            f" ({gpu.memory} GB), bf16; LoRA of rank {run.rank}:"
+            f"{heading(network, gpu)}; LoRA of rank {run.rank}:"
             f" {cost.adapter_parameters / 1e6:.1f} M parameters"
         ),
         (
@@ -101,14 +104,15 @@ def _lines(
         ),
         f"work       {cost.pairs:,} pairs, {_amount(cost.tokens)} tokens",
         (
-            f"time       {_time(cost.gpu_hours)} of a GPU ({source}), {_time(cost.hours)} on {on};"
+            f"time       {duration(cost.gpu_hours)} of a GPU ({source}),"
+            f" {duration(cost.hours)} on {on};"
             f" {cost.pairs_per_second:,.1f} pairs/s a GPU"
         ),
         *_memory_lines(gpu, run, cost),
     ]
     if cost.price is not None:
         lines.append(
-            f"cost       {cost.price:,.2f} for {_time(cost.gpu_hours)} of a GPU at"
+            f"cost       {cost.price:,.2f} for {duration(cost.gpu_hours)} of a GPU at"
             f" {asked.price:,.2f} an hour"
         )
     return lines
@@ -120,9 +124,9 @@ def _memory_lines(gpu: Gpu, run: Run, cost: TrainingCost) -> list[str]:
     kept = "with checkpointing" if run.checkpointing else "without checkpointing"
     lines = [
         (
-            f"memory     {_gb(memory.total)} of {gpu.memory} GB: {_gb(memory.weights)} weights,"
-            f" {_gb(memory.adapter)} LoRA with gradients and moments, {_gb(memory.activations)}"
-            f" activations of {run.batch_tokens:,} tokens {kept}, {_gb(memory.reserve)} reserve"
+            f"memory     {gb(memory.total)} of {gpu.memory} GB: {gb(memory.weights)} weights,"
+            f" {gb(memory.adapter)} LoRA with gradients and moments, {gb(memory.activations)}"
+            f" activations of {run.batch_tokens:,} tokens {kept}, {gb(memory.reserve)} reserve"
         )
     ]
     if not memory.largest_batch_tokens:
@@ -139,31 +143,5 @@ def _memory_lines(gpu: Gpu, run: Run, cost: TrainingCost) -> list[str]:
     ]
 
 
-def _print_json(
-    network: NetworkCost, gpu: Gpu, run: Run, assumed: Assumptions, cost: TrainingCost
-) -> None:
-    import json
-    from dataclasses import asdict
-
-    described = {
-        "model": network.name,
-        "parameters": network.parameters,
-        "gpu": gpu.name,
-        "run": asdict(run),
-        "assumed": asdict(assumed),
-        "cost": asdict(cost),
-    }
-    typer.echo(json.dumps(described, indent=2))
-
-
 def _amount(count: int) -> str:
     return f"{count / 1e9:,.1f} B" if count >= 1e9 else f"{count / 1e6:,.1f} M"
-
-
-def _time(hours: float) -> str:
-    """A time in hours, or in minutes where it is less than one."""
-    return f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
-
-
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

@@ -17,6 +17,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from typer.testing import CliRunner
 
 from model_store.checkpoint import resolve
+from model_store.networks.decoder import DecoderSizes
 from model_store.sizing.network import NetworkCost, network_cost
 from model_store.sizing.plan import GPUS
 from model_store.sizing.training import (
@@ -110,7 +111,7 @@ def test_a_layer_keeps_the_bytes_that_are_said(dropout: float, *, shared: bool) 
 QWEN_7B = NetworkCost(
     "qwen-7b",
     7_720_000_000,
-    network_cost("gmr-7b").decoder.__class__(151_936, 4096, 11_008, 32, 32, 32, 128),
+    DecoderSizes(151_936, 4096, 11_008, 32, 32, 32, 128),
     None,
 )
 PUBLISHED = {256: (20.1, 1.2), 1024: (21.5, 2.8), 2048: (23.8, 5.2), 8192: (36.6, 21.3)}

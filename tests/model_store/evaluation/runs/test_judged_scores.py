@@ -81,4 +81,4 @@ def test_a_run_that_fits_no_map_is_one_sentence(
 def test_a_folder_that_has_no_run_is_one_sentence(tmp_path: Path) -> None:
     done = gmr(TINY, tmp_path)
     assert done.exit_code == 1
-    assert "run" in done.stderr
+    assert "there is no run in it (run.json is missing)" in done.stderr

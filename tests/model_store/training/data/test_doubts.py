@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -467,4 +466,3 @@ def test_any_text_is_looked_at(text: str) -> None:
     assert word_count(text) >= 0
     assert script_of(text) is None or text
     assert all(0 <= part < 2**32 for part in triples(text))
-    assert json.dumps(text)

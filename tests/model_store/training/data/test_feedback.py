@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def run(folder: Path, *options: str, code: int = 0, name: str = "feedback") -> str:
-    """What `gmr data` prints, on success or on failure."""
+    """The output of `gmr data`, on success or on failure."""
     rows = [str(folder.parent / "rows.jsonl")] if name == "feedback" else []
     done = CliRunner().invoke(app, ["data", name, str(folder), *rows, *options])
     assert done.exit_code == code, (done.output, done.exception)

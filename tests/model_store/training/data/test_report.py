@@ -180,7 +180,7 @@ def test_a_report_of_no_row_that_can_be_read(tmp_path: Path) -> None:
             "\\", ""
         )
     path.write_text("")
-    assert "0" in reported(path, tmp_path / "r.html")
+    assert "<strong>0</strong> <span>rows</span>" in reported(path, tmp_path / "r.html")
     missing = CliRunner().invoke(
         app, ["data", "check", str(tmp_path / "no.jsonl"), "--report", str(tmp_path / "no.html")]
     )

@@ -232,9 +232,7 @@ def test_the_second_stage_rewards_a_query_at_once_and_resumes_to_the_same_weight
     assert all(-2.0 <= row["reward"] <= 1.0 for row in rows)
     before = json.loads((output / "stage1.json").read_text(encoding="utf-8"))["scores"]
     assert before["q0/1"] in (9, None)
-    assert set(before) == {
-        pair for pair in before if pair.split("/")[0] in {"q0", "q1", "q2", "q3"}
-    }
+    assert {pair.split("/")[0] for pair in before} <= {"q0", "q1", "q2", "q3"}
 
     run = grpo(folder, killed)
     killed_after(run, 1)
@@ -246,7 +244,7 @@ def test_the_second_stage_rewards_a_query_at_once_and_resumes_to_the_same_weight
 
 
 def first_scores(run: Any) -> str:
-    """What the run says up to its first step, in which it is stopped."""
+    """The output of a run up to its first step, in which it is stopped."""
 
     class Stopping(io.StringIO):
         def write(self, text: str) -> int:

@@ -79,10 +79,11 @@ def refuse_unfit(
 
 
 def refuse_few(
-    source: str, queries: Mapping[str, tuple[int, int]], instructions: Collection[str]
+    source: str, queries: Mapping[str, Sequence[int]], instructions: Collection[str]
 ) -> None:
     """Raise `DataError` where an instruction has no queries or too few, or where there are too many
-    instructions; `queries` are those with a relevant document, and those with an irrelevant one."""
+    instructions; `queries` counts, for each, those with a relevant document and those with an
+    irrelevant one."""
     if not queries and not instructions:
         raise DataError(f"{source}: there is no judged query with scores.")
     for instruction in instructions:

@@ -185,7 +185,7 @@ class _WrittenScores:
 
     def score(self, example: Example) -> list[float]:
         group = self._grouper.group_of(example, example.documents)
-        prompts = [[*prompt.prefix.ids, *prompt.suffix.ids] for prompt in group.prompts]
+        prompts = [list(prompt.ids) for prompt in group.prompts]
         scores: list[float] = []
         for answer in self._writer.write(prompts):
             scores.append(self._lowest - 1.0 if answer.score is None else answer.score)
@@ -193,7 +193,7 @@ class _WrittenScores:
 
 
 class _ReadScores:
-    """Scores a row's documents with a checkpoint's own read-out."""
+    """Logits of the labels; a row's documents share batches."""
 
     def __init__(
         self,

@@ -87,8 +87,7 @@ class JudgedRows:
             raise DataError("\n".join(problems))
         if pairs > MAX_PAIRS:
             raise DataError(f"{path}: there are {pairs} pairs, and at most {MAX_PAIRS} are taken.")
-        counts = {own: (relevant, irrelevant) for own, (relevant, irrelevant) in queries.items()}
-        refuse_few(str(path), counts, instructions)
+        refuse_few(str(path), queries, instructions)
 
     def _problem(self, example: Example, checkpoint: Checkpoint) -> str | None:
         """A sentence on a row that cannot be scored, or whose instruction requests cannot have."""

@@ -47,7 +47,7 @@ class Rules:
     relative: float | None = None
     seed: int = 0
     bands: tuple[Band, ...] = ()
-    """Where hard negatives are drawn by rank, as ERank's are; their counts add up to `hard`."""
+    """Ranks that hard negatives are drawn from, as ERank's are; their counts add up to `hard`."""
 
     @property
     def guarded(self) -> bool:
@@ -125,8 +125,7 @@ def choose(
 
     for band in rules.bands or (Band(1, rules.top, rules.hard),):
         candidates = _candidates(chosen, found, limit, band, generator)
-        wanted = len(chosen.negatives) + band.count
-        _add_hard(chosen, corpus, candidates, relevant, taken, wanted)
+        _add_hard(chosen, corpus, candidates, relevant, taken, band.count)
 
     draws = min(rules.random * _DRAWS_A_RANDOM + _MORE_DRAWS, len(corpus)) if rules.random else 0
     drawn = generator.sample(range(len(corpus)), draws)
@@ -158,8 +157,9 @@ def _add_hard(
     taken: set[bytes],
     most: int,
 ) -> None:
+    wanted = len(chosen.negatives) + most
     for number, score in candidates:
-        if len(chosen.negatives) == most:
+        if len(chosen.negatives) == wanted:
             return
         side = corpus[number].side
         key = content_key(side)

@@ -169,7 +169,7 @@ def _of_rows(
 def _of_run(
     checkpoint: Checkpoint, folder: Path, instructions: list[str]
 ) -> tuple[dict[str, list[Judged]], str]:
-    """The same of a run of `gmr eval`, which has the scores."""
+    """The judged scores that a run of `gmr eval` has, by instruction, and their digest."""
     from model_store.evaluation.runs.folder import open_run
     from model_store.evaluation.runs.judged_scores import judged_scores
 

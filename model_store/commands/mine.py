@@ -117,7 +117,9 @@ def mine(
     random: Annotated[
         int | None,
         typer.Option(
-            min=0, max=100, help="Random negatives per row; default: as many as hard ones."
+            min=0,
+            max=100,
+            help="Random negatives per row; default: as many as hard ones, none with --band.",
         ),
     ] = None,
     band: Bands = None,

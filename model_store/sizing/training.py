@@ -15,7 +15,7 @@ from model_store.sizing.plan import Gpu
 
 _BYTES = 2  # of a bf16 number
 _ADAPTER_BYTES = 4 + 4 + 8
-"""Of a parameter of the adapter: fp32 value, gradient, and AdamW's two moments."""
+"""Bytes of a parameter of the adapter: fp32 value, gradient, and AdamW's two moments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,22 @@ class Run:
 
     rows: int
     documents: int = 17
-    """Of a row: its positive and its negatives."""
+    """A row's positive and its negatives."""
     query_tokens: int = 300
     """Before a document: template, instruction, query."""
     document_tokens: int = 130
     image_tokens: int = 0
-    """Of a document's image."""
+    """Tokens of a document's image."""
     epochs: float = 1.0
     rank: int = 16
     dropout: bool = True
     batch_tokens: int = 65_536
-    """Of one forward pass in one process."""
+    """Tokens of one forward pass in one process."""
     checkpointing: bool = True
     shared_prefix: bool = False
-    """Whether a group's instruction and query are computed once, and not with each document."""
+    """True: a group's instruction and query are computed once, and not with each document."""
     fsdp: bool = False
-    """Whether the weights are split among the GPUs."""
+    """True: the GPUs split the weights among them."""
 
     @property
     def group_tokens(self) -> int:
@@ -78,7 +78,7 @@ class TrainingMemory:
     adapter: int
     """Its values, gradients and moments."""
     activations: int
-    """Of a batch at its bound."""
+    """Activations of a batch at its bound."""
     reserve: int
     largest_batch_tokens: int
     """As many as the rest has room for, rounded down to 1,024; 0 where the weights do not fit."""
@@ -96,12 +96,12 @@ class TrainingCost:
     adapter_parameters: int
     pairs: int
     tokens: int
-    """That are computed once in a forward pass, images included."""
+    """Tokens that one forward pass of all rows computes, images included."""
     operations: float
     gpu_hours: float
     hours: float
     pairs_per_second: float
-    """Of one GPU."""
+    """The rate of one GPU."""
     memory: TrainingMemory
     fits: bool
     price: float | None

@@ -49,7 +49,7 @@ class Saved(BaseModel):
     run: dict[str, Any]
     files: dict[str, FileDigest]
     evaluations: Evaluations | None = None
-    """Of a run with an early stop, whose best weights are a file of the state."""
+    """Those of a run with an early stop, whose best weights are a file of the state."""
 
 
 @dataclass(frozen=True, slots=True)

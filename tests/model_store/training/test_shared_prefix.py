@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 CHECKPOINT = resolve(str(TINY))
 Gradients = dict[str, Tensor]
 EXACT = 1e-5
-"""Of a gradient in fp32, as a share of its largest entry."""
+"""Largest difference of a gradient in fp32, as a share of its largest entry."""
 
 
 def config(checkpoint: Checkpoint = CHECKPOINT, **values: Any) -> TrainConfig:

@@ -15,8 +15,8 @@ ROLES = ("query", "positive", "negative")
 MAX_DISTINCT = 10_000
 LETTERS = {"text": "T", "image": "I", "image,text": "IT"}
 """The paper's names of modalities."""
-_BINS = 25
-"""Of lengths: bin n has texts of 2^(n/2) to 2^((n+1)/2) characters."""
+_BINS = 50
+"""Bins of lengths: bin n has texts of 2^(n/2) to 2^((n+1)/2) characters."""
 _MOST = 33
 """Bin of negatives a row for this number and all above."""
 
@@ -32,10 +32,10 @@ class Statistics:
         default_factory=lambda: {role: Counter() for role in ROLES}
     )
     lengths: dict[str, list[int]] = field(
-        default_factory=lambda: {role: [0] * (2 * _BINS) for role in ROLES}
+        default_factory=lambda: {role: [0] * _BINS for role in ROLES}
     )
     characters: Counter[str] = field(default_factory=Counter)
-    """Of all texts, by role."""
+    """Characters of all texts, by role."""
     hard: list[int] = field(default_factory=lambda: [0] * (_MOST + 1))
     """Rows by their number of hard negatives; the last one stands for all above."""
     random: list[int] = field(default_factory=lambda: [0] * (_MOST + 1))

@@ -31,7 +31,7 @@ from model_store.training.data.splits import Leaks, leaks
 from model_store.training.data.validation import ValidationReport, check
 
 MAX_SAMPLE_BYTES = 2**27
-"""Of the lines of a sample, which is in memory."""
+"""Bytes of the lines of a sample, which is in memory."""
 COMPARED_ROWS = 50_000
 """Rows that are compared with held-out ones, at least."""
 
@@ -62,7 +62,7 @@ class Survey:
     leaks: Leaks | None = None
     sampled: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    """Of the pictures of the sample, width and height."""
+    """Width and height of the sample's pictures."""
     tokens: TokenCounts | None = None
     not_compared: int = 0
     """Held-out texts beyond the bounds, whose near copies were not looked for."""

@@ -21,7 +21,7 @@ from model_store.training.data.identity import normalize_text
 READ = 20_000
 """Characters of a text that are looked at."""
 MAX_TRIPLES = 20_000_000
-"""Of all texts among which near copies are looked for, 4 bytes each."""
+"""Triples of all texts among which near copies are looked for, 4 bytes each."""
 NEAR = 0.8
 """Share of common word triples from which two texts are near copies."""
 _TRIPLE = 3

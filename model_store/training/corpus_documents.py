@@ -42,13 +42,19 @@ class CorpusDocuments(ItemsById):
         self.name, self.digest = path.name, digest.hexdigest()
 
     def _read(self, number: int, item_id: str) -> Item:
-        try:
-            document = self._corpus[number]
-        except DataError as error:
-            raise TaskUnusable(str(error)) from None
+        document = self._document(number)
         image = document.side.image
         content = None if image is None else self._images.read(self._name(image), document.location)
         return Item(item_id, document.side.text, content)
+
+    def _read_text(self, number: int, item_id: str) -> str | None:
+        return self._document(number).side.text
+
+    def _document(self, number: int) -> Document:
+        try:
+            return self._corpus[number]
+        except DataError as error:
+            raise TaskUnusable(str(error)) from None
 
     def find(self, side: Side) -> str | None:
         """The id of the first document with the same text and the same image file."""

@@ -95,6 +95,9 @@ class RowQueries(ItemsById):
     def _read(self, number: int, item_id: str) -> Item:
         return _item(item_id, self._examples[number].query)
 
+    def _read_text(self, number: int, item_id: str) -> str | None:
+        return self._examples[number].query.text
+
 
 class RowDocuments:
     """The documents of rows: the fourth of the third row is "3/3"."""
@@ -115,15 +118,18 @@ class RowDocuments:
         return isinstance(item_id, str) and self._find(item_id) is not None
 
     def __getitem__(self, item_id: str) -> Item:
+        return _item(item_id, self._side(item_id))
+
+    def text(self, item_id: str) -> str | None:
+        """As `Items.text`."""
+        return self._side(item_id).text
+
+    def _side(self, item_id: str) -> Side:
         found = self._find(item_id)
         if found is None:
             raise KeyError(item_id)
         row, document = found
-        return _item(item_id, _documents(self._examples[row])[document])
-
-    def text(self, item_id: str) -> str | None:
-        """As `Items.text`."""
-        return self[item_id].text
+        return _documents(self._examples[row])[document]
 
     def _find(self, item_id: str) -> tuple[int, int] | None:
         match = _DOCUMENT.fullmatch(item_id)

@@ -129,6 +129,23 @@ def test_rows_without_negatives_are_judgements_of_the_corpus_beside_them(path: P
     assert load(path).digest != dataset.digest
 
 
+def test_texts_are_read_without_their_images(path: Path) -> None:
+    of_rows = load(path)
+    write_rows(path.with_name("beside.jsonl"), CONVERTED)
+    write_rows(path.with_name("beside.corpus.jsonl"), CORPUS)
+    of_corpus = load(path.with_name("beside.jsonl"))
+    for colour in ("red", "blue"):
+        (path.parent / f"{colour}.png").unlink()
+
+    assert of_rows.queries.text("look") == "which?"
+    assert [of_rows.documents.text(each) for each in ("2/0", "2/1", "1/2")] == [
+        "a square", "red", "red",
+    ]  # fmt: skip
+    assert [of_corpus.documents.text(each) for each in ("d2", "d3")] == ["red", None]
+    with pytest.raises(TaskUnusable):
+        of_corpus.documents["d2"]
+
+
 @pytest.mark.parametrize(
     ("documents", "sentence"),
     [

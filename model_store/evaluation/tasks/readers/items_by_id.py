@@ -45,7 +45,6 @@ class ItemsById(ABC):
     def _read(self, number: int, item_id: str) -> Item:
         """The item with a number and an id. Raises `TaskUnusable`."""
 
+    @abstractmethod
     def _read_text(self, number: int, item_id: str) -> str | None:
-        """The text of that item; a subclass whose images are files reads none. Raises
-        `TaskUnusable`."""
-        return self._read(number, item_id).text
+        """The text of that item, without its image being read. Raises `TaskUnusable`."""

@@ -52,9 +52,11 @@ class MtebItems(ItemsById):
         return Item(item_id, text, image)
 
     def _read_text(self, number: int, item_id: str) -> str | None:
-        row = self._without_images[number]
-        text = self._text(row, item_id) if "t" in self._side else None
-        return self._read(number, item_id).text if text is None else text
+        if "t" in self._side:
+            text = self._text(self._without_images[number], item_id)
+            if text is not None:
+                return text
+        return self._read(number, item_id).text  # "" where there is no image either
 
     def instructions(self, queries: Sequence[str]) -> dict[str, str] | None:
         """Instructions of single queries, by their ids; None where the table has none."""

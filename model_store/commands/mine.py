@@ -224,6 +224,7 @@ def _with_bands(rules: Rules, texts: list[str], random: int) -> Rules:
                 f" one before, not {text[:40]!r}."
             )
         bands.append(Band(*map(int, match.groups())))
+
     hard = sum(each.count for each in bands)
     if not 1 <= hard <= MAX_HARD:
         raise WrongUsage(f"--band asks for {hard} negatives in all; from 1 to {MAX_HARD} can be.")

@@ -200,6 +200,7 @@ class Batcher:
             ids += prefix.ids
             columns.append(numbers)
             shown.append(_Shown(prefix.images, behind[0].pictures))
+
             for pair in behind:
                 suffix = pair.prompt.suffix
                 numbers, _ = self._architecture.positions(suffix, placeholder, start)
@@ -207,6 +208,7 @@ class Batcher:
                 columns.append(numbers)
                 shown.append(_Shown(suffix.images, pair.pictures))
                 last.append(len(ids) - 1)
+
             lengths = [len(pair.prompt.suffix.ids) for pair in behind]
             layouts.append(shared_prefix(len(prefix.ids), lengths))
 

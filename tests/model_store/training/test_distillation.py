@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from model_store.training.config import LossConfig, TeacherConfig, TrainConfig
 from model_store.training.data.row_files import write_examples
 from model_store.training.data.rows import Example, Negative, Side, parse_row, read_examples
 from model_store.training.data.splits import split
-from model_store.training.distillation import teacher_loss
+from model_store.training.distillation import Distillation, teacher_loss
 from model_store.training.gradient import Learner
 from model_store.training.groups import Draw, Grouper
 from model_store.training.losses import sft_loss
@@ -64,10 +65,14 @@ def test_the_losses_equal_their_formulas_and_a_constant_changes_nothing(
 ) -> None:
     pairs = torch.tensor(batch, dtype=torch.float64)
     scores, teacher = pairs[..., 0], pairs[..., 1]
-    for kind, by_hand in (("kl", kl_by_hand), ("margin_mse", margins_by_hand)):
+    formulas: dict[Distillation, Callable[[Lists, float], float]] = {
+        "kl": kl_by_hand,
+        "margin_mse": margins_by_hand,
+    }
+    for kind, by_hand in formulas.items():
         wanted = sum(by_hand(example, temperature) for example in batch) / len(batch)
         for own, given_by in ((scores, teacher), (scores + 3.5, teacher - 2.5)):
-            loss = teacher_loss(own, given_by, kind=kind, temperature=temperature)  # type: ignore[arg-type]
+            loss = teacher_loss(own, given_by, kind=kind, temperature=temperature)
             assert loss.item() == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
 

@@ -99,6 +99,7 @@ class LabelDoubts:
         sides = [negative.side for negative in example.negatives]
         if len({content_key(side) for side in sides}) < len(sides):
             self._copies.add(line)
+
         modalities = {LETTERS[modality_of(side)] for side in example.positives}
         others = {LETTERS[modality_of(side)] for side in sides}
         if sides and modalities.isdisjoint(others):
@@ -126,6 +127,7 @@ class LabelDoubts:
                 rows,
                 "Rows have no negative: `gmr mine` finds some.",
             )
+
         total = self._hard + self._random
         kinds = (("hard", self._hard), ("random", self._random))
         for kind, count in kinds:
@@ -171,6 +173,7 @@ class LabelDoubts:
         values = np.frombuffer(self._rows, np.uint64)
         _, first = np.unique(values, return_index=True)
         again = np.setdiff1d(np.arange(len(values)), first, assume_unique=True)
+
         places = Places()
         for number in again.tolist():
             places.add(self._lines[number])

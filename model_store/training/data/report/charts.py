@@ -41,6 +41,7 @@ def _lying(chart: Bars) -> str:
     longest = max((len(name) for name, _ in chart.rows), default=0)
     label = 14 + _CHARACTER * min(allowed, longest)
     room = width - label - _VALUE
+
     drawn: list[str] = []
     for row, (name, amounts) in enumerate(chart.rows):
         top = row * _ROW
@@ -49,6 +50,7 @@ def _lying(chart: Bars) -> str:
             f'<text x="{label - 10:.1f}" y="{middle}" class="end">{_short(name, allowed)}'
             f"<title>{plain_html(name)}</title></text>"
         )
+
         left = label
         for part, amount in enumerate(amounts):
             long = room * amount / most
@@ -58,6 +60,7 @@ def _lying(chart: Bars) -> str:
         drawn.append(
             f'<text x="{left + 8:.1f}" y="{middle}" class="number">{sum(amounts):,}</text>'
         )
+
     return _element(chart, width, max(1, len(chart.rows)) * _ROW, drawn)
 
 
@@ -69,11 +72,13 @@ def _upright(chart: Bars) -> str:
     width = min(34.0, max(1.0, (step - _GAP) / len(chart.parts)))
     every = math.ceil(len(chart.rows) / _MOST_TICKS)
     base = 10 + height
+
     drawn = [
         f'<line x1="{_LEFT}" y1="{base}" x2="{WIDTH}" y2="{base}" class="axis"/>',
         f'<text x="{_LEFT - 8}" y="18" class="end number">{most:,}</text>',
         f'<text x="{_LEFT - 8}" y="{base + 4}" class="end number">0</text>',
     ]
+
     for column, (name, amounts) in enumerate(chart.rows):
         middle = _LEFT + (column + 0.5) * step
         left = middle - width * len(amounts) / 2
@@ -86,6 +91,7 @@ def _upright(chart: Bars) -> str:
             drawn.append(
                 f'<text x="{middle:.1f}" y="{base + 17}" class="middle">{_short(name)}</text>'
             )
+
     return _element(chart, WIDTH, _HEIGHT, drawn)
 
 
@@ -96,11 +102,13 @@ def _points(chart: Points) -> str:
         sides += [max(1, width), max(1, height)]
     low, high = math.log2(min(sides)) - 0.5, math.log2(max(sides)) + 0.5
     total = sum(count for _, _, count in chart.sizes)
+
     square = 200
     drawn = [
         f'<rect x="{_LEFT}" y="6" width="{square}" height="{square}" class="frame"/>',
         f'<line x1="{_LEFT}" y1="{6 + square}" x2="{_LEFT + square}" y2="6" class="axis"/>',
     ]
+
     for exponent in range(math.ceil(low), math.floor(high) + 1):
         place = square * (exponent - low) / (high - low)
         text = f"{2**exponent:,}"
@@ -110,6 +118,7 @@ def _points(chart: Points) -> str:
         drawn.append(
             f'<text x="{_LEFT - 6}" y="{10 + square - place:.1f}" class="end number">{text}</text>'
         )
+
     for width, height, count in chart.sizes:
         x = _LEFT + square * (math.log2(max(1, width)) - low) / (high - low)
         y = 6 + square - square * (math.log2(max(1, height)) - low) / (high - low)
@@ -118,6 +127,7 @@ def _points(chart: Points) -> str:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="dot">'
             f"<title>{width} x {height}: {count:,}</title></circle>"
         )
+
     return _element(chart, WIDTH, square + 28, drawn)
 
 

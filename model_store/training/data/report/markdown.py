@@ -142,6 +142,7 @@ def _sides(sides: Sequence[NamedSide], most: int, mark: str, pictures: _Pictures
         text = markdown_text(side.text, _TEXT) if side.text else ""
         cell = " ".join(filter(None, (pictures.shown(side), text)))
         cells.append(f"**⚠** {cell}" if name == mark else cell)
+
     left = len(sides) - len(shown)
     if left:
         cells.append(f"*and {left:,} more*")
@@ -171,12 +172,14 @@ def _bars(chart: Bars) -> Iterator[str]:
     heads = [""]
     for part in chart.parts:
         heads += [part, ""]
+
     rows: list[list[str]] = []
     for name, amounts in chart.rows:
         cells = [markdown_text(name, 60)]
         for amount in amounts:
             cells += [f"{amount:,}", _bar(amount, most)]
         rows.append(cells)
+
     yield from _table(heads, rows)
 
 

@@ -113,6 +113,7 @@ class _Drawn:
         """The first sides of a column, the marked one among them."""
         shown = first_sides(sides, most, mark)
         items = "".join(self._side(name, side, mark, kinds.get(name)) for name, side in shown)
+
         left = len(sides) - len(shown)
         more = f'<li class="more">and {left:,} more</li>' if left else ""
         if not sides:
@@ -130,6 +131,7 @@ class _Drawn:
                 parts.append(f'<img src="{uri}" alt="{alt}" title="{alt}">')
         if side.text is not None:
             parts.append(f'<p class="text" dir="auto">{html_text(side.text)}</p>')
+
         badge = f'<span class="kind">{kind}</span>' if kind else ""
         marked = ' class="marked"' if name == mark else ""
         return f'<li{marked}><div class="side">{"".join(parts)}</div>{badge}</li>'
@@ -148,6 +150,7 @@ def _top(content: Content) -> str:
             f'<li class="{state}"><a href="#{name}"><strong>{number:,}</strong>'
             f" <span>{name}</span></a></li>"
         )
+
     return (
         '<a class="skip" href="#content">Skip to the content</a>'
         '<header class="top"><h1><bdi>'

@@ -1,6 +1,7 @@
 """Steps along the gradient: a stream of batches, optimizers, and the schedule of their rates.
 
-Depends on torch alone. Invariant: a loss that is not finite ends the training.
+Depends on torch and on the CPU's instructions. Invariant: a loss that is not finite ends the
+training.
 """
 
 from __future__ import annotations
@@ -14,7 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from model_store.training.precision import choose_precision
+
 Item = TypeVar("Item")
+
+
+def cpu_dtype() -> torch.dtype:
+    """bf16 where the CPU has its instructions, or else fp32, which is thirty times faster there."""
+    precision, _ = choose_precision("auto", "cpu")
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def autocast() -> torch.autocast:
+    """Matrix products in `cpu_dtype`."""
+    dtype = cpu_dtype()
+    return torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def stream(data: IterableDataset[Item], steps: int) -> Iterator[tuple[int, Item]]:

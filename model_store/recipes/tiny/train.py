@@ -3,7 +3,8 @@ language model learns signs.
 
 Depends on losses and schedules; examples, the network and files are made elsewhere. Invariant: the
 embeddings stay as they were initialised, since training only those of words in the examples would
-destroy their similarity to all others. All runs on a CPU in bf16 autocast over fp32 weights.
+destroy their similarity to all others. All runs on a CPU over fp32 weights, in bf16 autocast where
+the CPU has its instructions.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from model_store.networks.score_row import score_row
 from model_store.recipes.tiny.network import EMBEDDING_RMS
 from model_store.recipes.tiny.packed_batches import PackedBatch, PackedBatcher, pixel_values
-from model_store.recipes.tiny.steps import advance, make_optimizers, stream
+from model_store.recipes.tiny.steps import advance, autocast, make_optimizers, stream
 from model_store.synthetic import cells, pages, scenes
 from model_store.synthetic.examples import Example
 from model_store.synthetic.pictures import fitted
@@ -109,7 +110,7 @@ def see(
     optimizers = make_optimizers(visual.parameters(), 2e-3)
     data = _Pictures(batcher, seed, scenes, pages)
     for step, (pixels, grids, names) in stream(data, steps):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             tokens = visual(pixels, grid_thw=grids).pooler_output
         loss = naming_loss(tokens.float(), tokens_of(grids), names, embeddings)
         advance(optimizers, loss, step, steps)
@@ -143,7 +144,7 @@ def learn_signs(
     optimizers = make_optimizers(trained, 1e-3)
     data = _Examples(batchers, seed, names, queries, negatives)
     for step, batch in stream(data, steps):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             depths = _last_two_layers(network, batch)
         row = score_row(network, batchers[0].readout, batchers[0].label_ids)
         logits = torch.stack([hidden[batch.signs].float() @ row for hidden in depths])

@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from model_store.files import atomic_path
 from model_store.networks.score_row import score_row
 from model_store.recipes.tiny.packed_batches import PackedBatcher
-from model_store.recipes.tiny.steps import advance, make_optimizers
+from model_store.recipes.tiny.steps import advance, autocast, make_optimizers
 from model_store.recipes.tiny.train import Report, read
 from model_store.synthetic.examples import Example
 from model_store.training.data import rows as data
@@ -74,7 +74,7 @@ def distil(
     for step in range(done + 1, settings.steps + 1):
         drawn = _draw(ordered, settings, step)
         batch = batcher.batch([_example(row, batcher.default_instruction) for row in drawn])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             hidden = read(network, batch, None)
         scores = hidden[batch.last].float() @ score_row(network, batcher.readout, batcher.label_ids)
         loss, parts = _loss(scores, torch.tensor([row.teacher_scores for row in drawn]), settings)

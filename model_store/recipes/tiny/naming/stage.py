@@ -24,7 +24,7 @@ from model_store.recipes.tiny.naming.drawings import shown
 from model_store.recipes.tiny.packed_batches import PackedBatcher, pixel_values
 from model_store.recipes.tiny.sources.pictures.named import NamedPicture
 from model_store.recipes.tiny.start.pooling import ONE, SPELLING, WEIGHT
-from model_store.recipes.tiny.steps import advance, make_optimizers, stream
+from model_store.recipes.tiny.steps import advance, autocast, make_optimizers, stream
 from model_store.recipes.tiny.train import Report, naming_loss, tokens_of
 from model_store.synthetic import pages, scenes
 from model_store.synthetic.pictures import fitted
@@ -103,7 +103,7 @@ def learn_names(
     data = _Batches(batcher, known, settings, done)
     for number, (pixels, grids, names) in stream(data, settings.steps - done):
         step = done + number
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             tokens = visual(pixels, grid_thw=grids).pooler_output.float()
         meaning = torch.cat(
             [tokens[:, :WEIGHT], torch.zeros_like(tokens[:, _OWN]), tokens[:, SPELLING:]], dim=1

@@ -1,7 +1,7 @@
 """Texts as vectors of the teacher, all-MiniLM-L6-v2: mean-pooled and of length 1.
 
 Depends on the teacher's folder, not on sources. Invariant: a text's vector does not depend on the
-texts beside it, up to the rounding of bf16 products.
+texts beside it, up to rounding.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from tokenizers import Tokenizer
 from torch.nn.functional import normalize
 from transformers import BertModel
 
+from model_store.recipes.tiny.steps import cpu_dtype
+
 WIDTH = 384
 _BATCH_TOKENS = 2048
 
@@ -27,7 +29,7 @@ class Teacher:
 
     def __init__(self, folder: Path, *, tokens: int = 128) -> None:
         self._network = BertModel.from_pretrained(folder, local_files_only=True).eval()
-        self._network.to(torch.bfloat16)
+        self._network.to(cpu_dtype())
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(tokens)

@@ -94,7 +94,7 @@ def begin(tokenizer: Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration
         layer.self_attn.o_proj.weight.mul_(0.5)
         layer.mlp.down_proj.weight.mul_(0.35)
 
-    _attend_to_equals(language.layers[_MATCHING_LAYER].self_attn)
+    attend_to_equals(language.layers[_MATCHING_LAYER].self_attn)
 
     for parameter in visual.parameters():
         if parameter.ndim >= 2:
@@ -137,7 +137,7 @@ def _vector(text: str) -> torch.Tensor:
     return torch.randn(HIDDEN, generator=torch.Generator().manual_seed(seed))
 
 
-def _attend_to_equals(attention: Any) -> None:
+def attend_to_equals(attention: Any) -> None:
     """Make queries equal keys in the slow rotary dimensions: content decides, not distance."""
     head = attention.head_dim
     key = attention.k_proj.weight.view(-1, head, HIDDEN)

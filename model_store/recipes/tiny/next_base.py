@@ -1,7 +1,7 @@
-"""`python -m model_store.recipes.tiny.next_base WORK`: the next gmr-tiny's base, of the language
-model and the vision tower that were trained apart.
+"""`python -m model_store.recipes.tiny.next_base WORK`: the next gmr-tiny's base, of the parts that
+were trained one by one.
 
-Depends on the states that `distillation` and `naming` left in WORK. Invariant: the folder has a
+Depends on what `texts`, `naming` and `signs` left in WORK. Invariant: the folder has a
 manifest once it is complete, and its lineage names every package in the version that was taken.
 """
 
@@ -12,24 +12,25 @@ import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from model_store.errors import DataError
 from model_store.manifest import MANIFEST
-from model_store.recipes.tiny.distillation.preparation import SEED, Preparation
-from model_store.recipes.tiny.distillation.stage import STATE
+from model_store.recipes.tiny.naming import stage as naming
 from model_store.recipes.tiny.publish import finish, write_weights
+from model_store.recipes.tiny.signs import stage as signs_stage
+from model_store.recipes.tiny.signs.stage import middle_layers
 from model_store.recipes.tiny.sources.packages import source_table, taken_packages
+from model_store.recipes.tiny.steps import saved_state
+from model_store.recipes.tiny.texts.preparation import SEED, Preparation
 
 NAME = "gmr-tiny-base"
 _CARD = """\
 # {name}
 
-The base of the next gmr-tiny. Its language model learnt a sentence encoder's scores of real texts
-for {texts} steps, its vision tower to name pictures for {pictures} steps. Fine-tune it with
-`gmr train`.
+The base of the next gmr-tiny. Its tokens' vectors learnt a sentence encoder's meanings of real
+texts in {averages} steps, its vision tower the names of pictures in {pictures}, its middle layers
+signs of the generated cells in {signs}. Fine-tune it with `gmr train`.
 
 {table}
 """
@@ -48,15 +49,20 @@ def make_base(work: Path) -> Path:
     if (folder / MANIFEST).exists():
         return folder
 
-    prepared = Preparation(work, 0, time.monotonic())
-    texts, pictures = _state(work / "distil" / STATE), _state(work / "naming" / STATE)
+    prepared = Preparation(work, time.monotonic())
     network = prepared.network()
-    network.load_state_dict(texts["network"])
-    network.model.visual.load_state_dict(pictures["visual"])
+    pictures = saved_state(work / "naming" / naming.STATE)
+    network.model.visual.load_state_dict(pictures["weights"])
+    signs = saved_state(work / "signs" / signs_stage.STATE)
+    middle_layers(network).load_state_dict(signs["weights"])
     write_weights(network, prepared.tokenizer, folder)
 
     taken = taken_packages(prepared.sources)
-    steps = {"texts": texts["step"], "pictures": pictures["step"]}
+    steps = {
+        "averages": prepared.steps,
+        "pictures": pictures["step"],
+        "signs": signs["step"],
+    }
     lineage = {
         "module": "model_store.recipes.tiny.next_base",
         "seed": SEED,
@@ -68,13 +74,6 @@ def make_base(work: Path) -> Path:
     card = _CARD.format(name=NAME, table=source_table(taken), **steps)
     finish(folder, NAME, card, lineage)
     return folder
-
-
-def _state(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise DataError(f"{path} is not there: the stage before has not run.")
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    return state
 
 
 if __name__ == "__main__":

@@ -101,11 +101,10 @@ def run(module: str, *options: object) -> str:
     return made.stdout
 
 
-def test_texts_then_pictures_then_both(work: Path) -> None:
-    said = run("distillation", work, "--rows", 30, "--steps", 1, "--tokens", 300)
-    assert "hit@1 at 1: {'word of a definition': " in said
+def test_one_stage_after_the_other(work: Path) -> None:
+    said = run("texts", work, "--rows", 30, "--steps", 2, "--share", 1)
+    assert 'hit@1: {"word of a definition": ' in said
     assert len(list(read_examples(work / "rows.jsonl.gz"))) == 30
-    assert (work / "texts" / "model.safetensors").exists()
     assert (work / "held-out" / "word-of-a-definition" / "candidates.trec").exists()
 
     said = run("naming", work, "--rows", 4, "--queries", 3, "--steps", 1)
@@ -114,8 +113,11 @@ def test_texts_then_pictures_then_both(work: Path) -> None:
     assert len(list(read_examples(work / "pictures" / "rows.jsonl"))) == 4
     assert (work / "held-out" / "emoji-datasource-google" / "qrels" / "test.tsv").exists()
 
+    said = run("signs", work, "--steps", 1, "--words", 0, "--queries", 1)
+    assert "signs 1/1: loss" in said
+
     run("next_base", work)
     manifest = read_manifest(work / "base")
     assert manifest
-    assert manifest.lineage["steps"] == {"texts": 1, "pictures": 1}
+    assert manifest.lineage["steps"] == {"averages": 300, "pictures": 1, "signs": 1}
     assert resolve(str(work / "base")).family.name == "gmr"

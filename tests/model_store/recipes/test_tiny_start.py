@@ -85,7 +85,7 @@ def test_an_untrained_network_scores_by_the_cosine_of_the_means(
     texts = (*TEXTS, "closed", " ".join(TEXTS))
     sides: list[Side] = [(text,) for text in texts]
     for query in ("sorted list", "remove a file", "blue square", "read the folder"):
-        for instruction in (DEFAULT_INSTRUCTION, "Find a red circle in a folder of pictures"):
+        for instruction in (DEFAULT_INSTRUCTION, "Find a red circle in a folder of pictures."):
             example = Example("T-T", instruction, (query,), sides, frozenset())
             batch = batcher.batch([example])
             with torch.inference_mode():

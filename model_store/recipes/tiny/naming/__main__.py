@@ -2,7 +2,7 @@
 pictures.
 
 Depends on packages of public registries and on the words' meanings, which it makes in WORK where
-they are not there, as `model_store.recipes.tiny.distillation` does. It needs none of that module's
+they are not there, as `model_store.recipes.tiny.texts` does. It needs none of that module's
 training: the two may run side by side, one core each. Invariant: a run that was stopped goes on
 where it stopped.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-from model_store.recipes.tiny.distillation.preparation import SEED, Preparation
 from model_store.recipes.tiny.naming.drawings import drawn
 from model_store.recipes.tiny.naming.groups import picture_rows, write_picture_task
 from model_store.recipes.tiny.naming.stage import Naming, learn_names
@@ -26,6 +25,7 @@ from model_store.recipes.tiny.sources.pictures.emoji import SOURCE as EMOJI
 from model_store.recipes.tiny.sources.pictures.emoji import read_emoji
 from model_store.recipes.tiny.sources.pictures.named import NamedPicture
 from model_store.recipes.tiny.sources.pictures.stamps import read_stamps
+from model_store.recipes.tiny.texts.preparation import SEED, Preparation
 from model_store.training.data.row_files import write_examples
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     given = _parser().parse_args()
     torch.set_num_threads(given.threads)
     given.work.mkdir(parents=True, exist_ok=True)
-    prepared = Preparation(given.work, 0, time.monotonic())
+    prepared = Preparation(given.work, time.monotonic())
     folder = given.work / "pictures"
     pictures = drawn(read_pictures(prepared.sources), folder / "drawn", prepared.report)
     if not (folder / "rows.jsonl").exists():

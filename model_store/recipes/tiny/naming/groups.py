@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from model_store.output_files import json_line, output_file
-from model_store.recipes.tiny.sources.pictures.named import NamedPicture, content_words
+from model_store.recipes.tiny.sources.pictures.named import NamedPicture, asks_for, content_words
 from model_store.synthetic.cells import INSTRUCTIONS
 from model_store.training.data.rows import Example, Negative, Side
 
@@ -78,10 +78,9 @@ def write_picture_task(
 
 
 def _asked(pictures: Sequence[NamedPicture], rng: Random) -> tuple[NamedPicture, str]:
-    """A picture, and its title or one of its keywords."""
+    """A picture, and a text that asks for it."""
     picture = rng.choice(pictures)
-    named = [text for text in (picture.title, *picture.keywords) if content_words((text,))]
-    return picture, picture.title if rng.random() < 0.5 else rng.choice(named)
+    return picture, asks_for(picture, rng)
 
 
 def _others(

@@ -18,6 +18,7 @@ from model_store.recipes.tiny.start.pooling import (
     AT_DOCUMENT,
     AT_QUERY,
     AT_START,
+    BEFORE,
     HIDDEN,
     SPELLING,
     begin_pooling,
@@ -27,7 +28,12 @@ from model_store.recipes.tiny.start.pooling import (
 
 LAYERS = 6
 KEY_HEADS = 2
-_MARKED = {"<Document>:": AT_DOCUMENT, "<Query>:": AT_QUERY, "<|im_start|>": AT_START}
+_MARKED = {
+    "<Document>:": AT_DOCUMENT,
+    "<Query>:": AT_QUERY,
+    "Query>:": AT_QUERY,  # as it is behind an instruction that ends with a full stop
+    "<|im_start|>": AT_START,
+}
 _BARE = ("<|im_end|>", "\n", "assistant")
 
 
@@ -57,6 +63,8 @@ def assemble(
     rows = embedding_rows(tokenizer, meanings, labels)
     network.get_input_embeddings().weight.copy_(rows)
     begin_pooling(network)
+    # adds nothing at first, as all layers between, and soon finds what both sides have
+    shipped.attend_to_equals(network.model.language_model.layers[BEFORE].self_attn)
     return network
 
 

@@ -13,7 +13,8 @@ replaces the pre-training of a real backbone, and all of it is trained further:
 - The norm before the last layer makes both means equally long. Two heads of the last token read
   the query's at `<Document`, and two the document's at the last token itself. The SwiGLU computes
   their inner product exactly: silu(x) y - silu(-x) y is x y.
-- The layers between add nothing at first, and are free to learn.
+- The layers between add nothing at first, and are free to learn. What they add to a token's score
+  is pooled with the means.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ _SLOTS = (31, 30, 29, 28)  # dimensions of a head that turn least with distance
 _STRENGTH = 24.0  # logit of a token that bears the mark that is looked for
 _FAST = 8  # dimensions of a head that turn most with distance, all of an image's first axis
 _PARTS = 2  # heads of keys and values, each of which carries a part of a mean
+
+BEFORE, AFTER = 1, 2
+"""Layers at either end whose initial weights compute the first scores."""
 
 _POOLED = 4.0  # means in the last layer but one, by the size of a normalised embedding
 _CARRIED = 6.0  # normalised means in the last layer
@@ -116,6 +120,10 @@ def _pool_parts(attention: Any) -> None:
         rows = part * len(columns) + columns
         value[part, columns, rows] = 1.0
         output[rows, head, columns] = _POOLED
+
+    # The mean of the tokens' own scores, which are 0 until the layers between write them.
+    value[0, len(columns), SCORE] = 1.0
+    output[SCORE, 0, len(columns)] = _POOLED
 
 
 def _carry_means(attention: Any) -> None:

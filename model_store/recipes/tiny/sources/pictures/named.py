@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 from model_store.recipes.tiny.sources.passages import is_held_out
 from model_store.synthetic.lexical import STOPWORDS
@@ -44,6 +45,12 @@ class NamedPicture:
     def text(self) -> str:
         """Title and keywords as one line."""
         return ", ".join(dict.fromkeys((self.title, *self.keywords)))
+
+
+def asks_for(picture: NamedPicture, rng: Random) -> str:
+    """A picture's title or one of its keywords; it must have a content word."""
+    named = [text for text in (picture.title, *picture.keywords) if content_words((text,))]
+    return picture.title if rng.random() < 0.5 else rng.choice(named)
 
 
 def content_words(texts: Iterable[str]) -> tuple[str, ...]:

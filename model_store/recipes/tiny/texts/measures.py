@@ -18,9 +18,9 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.networks.score_row import score_row
 from model_store.output_files import json_line, output_file
-from model_store.recipes.tiny.distillation.groups import words
 from model_store.recipes.tiny.packed_batches import PackedBatcher
 from model_store.recipes.tiny.sources.passages import Passage
+from model_store.recipes.tiny.texts.groups import words
 from model_store.recipes.tiny.train import read
 from model_store.synthetic.examples import Example
 

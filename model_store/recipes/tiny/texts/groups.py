@@ -13,8 +13,8 @@ from random import Random
 
 import numpy as np
 
-from model_store.recipes.tiny.distillation.vectors import TextVectors, Vectors
 from model_store.recipes.tiny.sources.passages import Passage
+from model_store.recipes.tiny.texts.vectors import TextVectors, Vectors
 from model_store.retrieval.found import best
 from model_store.retrieval.words import WordIndex
 from model_store.synthetic import cells

@@ -8,6 +8,7 @@ FILES: dict[str, tuple[Values, tuple[str, ...]]] = {
     "values.yaml": ({}, ()),
     "values-prod.yaml": (PROD, ("values-prod.yaml",)),
     "values-spot.yaml": (PROD, ("values-prod.yaml", "values-spot.yaml")),
+    "values-openshift.yaml": ({}, ("values-openshift.yaml",)),
 }
 PEER = [{"podSelector": {"matchLabels": {"app": "shop"}}}]
 FEATURES: dict[str, Values] = {

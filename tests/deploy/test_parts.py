@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 
 import service.observability.metrics  # noqa: F401  # what the service exports
 from tests.deploy.chart import (
+    CANARY,
     DIGEST,
     GPU,
     Values,
@@ -43,6 +44,18 @@ def test_a_worker_on_a_spot_node_ends_in_time_and_a_gateway_has_the_usual() -> N
     made = dict(pods(objects(given, *files)))
     assert made["Deployment rerank-worker"]["terminationGracePeriodSeconds"] == 15
     assert made["Deployment rerank-gateway"]["terminationGracePeriodSeconds"] == 85
+
+
+def test_no_pod_names_a_user_where_the_cluster_assigns_one() -> None:
+    everything = merged(FEATURES["training"], FEATURES["evaluation"], CANARY)
+    made = dict(pods(objects(everything, "values-openshift.yaml")))
+    assert {name.split()[0] for name in made} == {"Deployment", "Job", "CronJob", "Pod"}
+    for name, pod in made.items():
+        rights = pod["securityContext"]
+        assert rights["runAsNonRoot"], name
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & rights.keys(), name
+        for each in [*pod.get("initContainers", ()), *pod["containers"]]:
+            assert not {"runAsUser", "runAsGroup"} & each["securityContext"].keys(), name
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ test-images: $(VENV)/dev.stamp ## Build the images and run them, alone and by co
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y --no-install-recommends buildah podman runc netavark \
 	    aardvark-dns iptables ca-certificates netbase tzdata python3-pip python3-venv >/dev/null; } || \
 	  { echo "Images take buildah, podman and runc, and root." >&2; exit 1; }
-	@$(BIN)/python -m pytest tests/deploy/test_images.py tests/deploy/test_compose.py tests/deploy/test_compose_file.py
+	@$(BIN)/python -m pytest tests/deploy/test_images.py tests/deploy/test_trainer_image.py tests/deploy/test_compose.py \
+	  tests/deploy/test_compose_file.py
 
 # Images are named for a registry: make images REGISTRY=registry.example.com, and in the chart global.imageRegistry. A package index
 # with PyTorch's builds for CPUs, for the image of the CPU worker, is PIP_EXTRA_INDEX_URL.
@@ -68,10 +69,9 @@ REGISTRY ?= ghcr.io
 BUILDER ?= docker
 IMAGES := gateway worker-cpu worker trainer
 TAG = $(shell sed -n 's/^appVersion: //p' deploy/helm/Chart.yaml)
-EXTRAS_trainer := --build-arg EXTRAS=train,cluster
 images: $(IMAGES:%=image-%) ## Build the four images for REGISTRY, with docker (BUILDER=podman changes it)
 image-%:
-	$(BUILDER) build -f docker/$*.Dockerfile -t $(REGISTRY)/gmr-rerank/$*:$(TAG) $(EXTRAS_$*) \
+	$(BUILDER) build -f docker/$*.Dockerfile -t $(REGISTRY)/gmr-rerank/$*:$(TAG) \
 	  $(if $(PIP_EXTRA_INDEX_URL),--build-arg PIP_EXTRA_INDEX_URL=$(PIP_EXTRA_INDEX_URL)) .
 push: $(IMAGES:%=push-%) ## Build them, and upload them to REGISTRY
 push-%: image-%

@@ -1,11 +1,12 @@
 # Training, mining and publishing (gmr train, gmr mine, gmr publish), with PyTorch for GPUs. Built from the repository's root:
 #   docker build -f docker/trainer.Dockerfile .
-# EXTRAS=train,cluster adds Ray. PyPI's torch brings CUDA with it; PIP_EXTRA_INDEX_URL may name an index with another build.
+# EXTRAS=train leaves out Ray, TRL for ERank, and TensorBoard. PyPI's torch brings CUDA with it; PIP_EXTRA_INDEX_URL may name an index
+# with another build.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG PIP_EXTRA_INDEX_URL=""
-ARG EXTRAS=train
+ARG EXTRAS=train,train-erank,tensorboard,cluster
 ENV PIP_CONSTRAINT=/src/constraints.txt
 WORKDIR /src
 RUN python3 -m venv --without-pip /opt/gmr && mkdir /models

@@ -38,6 +38,12 @@ def worker_image(engine: Engine) -> str:
 
 
 @pytest.fixture(scope="session")
+def trainer_image(engine: Engine) -> str:
+    """The one for CUDA where torch's index has that build alone, else the one for CPUs."""
+    return built(engine, "trainer")
+
+
+@pytest.fixture(scope="session")
 def vllm_image(engine: Engine) -> str:
     """The worker with vLLM, on the base of vLLM's CPU build."""
     engine.python_base(PYTHON_IMAGE)

@@ -27,7 +27,7 @@ from tests.processes import Process, eventually
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("buildah", "podman", "runc", "conmon", "iptables")
-COMMAND_SECONDS = 1_800
+COMMAND_SECONDS = 5_400
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOOK_SECONDS = 0.5
 _CONTAINERS_CONF = """\

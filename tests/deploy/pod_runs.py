@@ -59,6 +59,7 @@ class PodRuns:
             "--rm",
             "--pull=never",
             "--network=none",
+            "--no-healthcheck",
             *_CALM,
             "--cap-drop=all",
             "--read-only-tmpfs=false",

@@ -71,7 +71,7 @@ MINING = (
         "sample/mined.jsonl",
         "--corpus=sample/rows.corpus.jsonl",
         "--hard=4",
-        "--ray",
+        "--ray=2",
     ],
     ["data", "split", "sample/mined.jsonl", "train.jsonl", "dev.jsonl", "--share=0.2"],
     ["data", "check", "train.jsonl", "--held-out=dev.jsonl", "--report=report.html"],

@@ -3,7 +3,8 @@ network, as the chart's user and as one that a cluster assigns."""
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,15 @@ def test_negatives_are_mined_on_ray_and_rows_are_split_and_checked(
     for arguments in MINING:
         placed.run(pod | {"containers": [container | {"args": arguments}]}, **ASSIGNED)
 
-    mined = [json.loads(line) for line in (claim / "train.jsonl").read_text().splitlines()]
-    assert mined
-    assert all(len(row["negatives"]) == 2 * 4 for row in mined)
+    here = claim / "sample" / "here.jsonl"
+    alone = [sys.executable, "-m", "service.cli", "mine", "sample/rows.jsonl", str(here)]
+    options = ["--corpus=sample/rows.corpus.jsonl", "--hard=4"]
+    subprocess.run([*alone, *options], cwd=claim, check=True)
+    mined = (claim / "sample" / "mined.jsonl").read_text()
+    assert mined == here.read_text()
+    parts = [(claim / name).read_text().splitlines() for name in ("train.jsonl", "dev.jsonl")]
+    assert [len(part) > 0 for part in parts] == [True, True]
+    assert sum(map(len, parts)) == len(mined.splitlines())
     assert "<html" in (claim / "report.html").read_text()
 
 

@@ -76,8 +76,8 @@ MINING = (
     ["data", "split", "sample/mined.jsonl", "train.jsonl", "dev.jsonl", "--share=0.2"],
     ["data", "check", "train.jsonl", "--held-out=dev.jsonl", "--report=report.html"],
 )
-"""The commands of docs/training.md before the training. Ray is not among them: it gives a cluster 30
-seconds to start, whatever else a machine does."""
+"""The commands of docs/training.md before the training. Ray is not among them: it gives a cluster
+30 seconds to start, whatever else a machine does."""
 
 
 @pytest.fixture(scope="module")

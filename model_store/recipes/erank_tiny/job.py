@@ -6,9 +6,6 @@ not run again; one that fails ends the process, and a restart continues with it.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from model_store.evaluation.nine_cells import questions
 from model_store.evaluation.results import Results, read_results
 from model_store.manifest import MANIFEST
 from model_store.output_files import write_json
+from model_store.recipes.command import run_gmr
 from model_store.recipes.erank_tiny.data import example_of, write_generations, write_rows
 from model_store.training.data.row_files import write_examples
 
@@ -125,7 +123,8 @@ def _write_data(job: ErankJob) -> None:
     answers = job.data / "answers.jsonl"
     if not answers.exists():
         given = ("--model", job.base, "--generations", generations)
-        _gmr(job, "data", "answers", rows, answers, *given)
+        for line in run_gmr(job.report, "data", "answers", rows, answers, *given).splitlines():
+            job.report(line)
     cell = job.data / "cell.jsonl"
     if not cell.exists():
         found = (
@@ -149,22 +148,13 @@ def _stage(job: ErankJob, name: str, seed: int, model: Path, settings: Sequence[
     options: list[str] = []
     for setting in (*given, *settings):
         options += ["--set", setting]
-    _gmr(job, "train", name, *options)
-    _gmr(job, "publish", model, run, published)
+    run_gmr(job.report, "train", name, *options)
+    run_gmr(job.report, "publish", model, run, published)
     return published
 
 
 def _measured(job: ErankJob, published: Path) -> Results:
     results = job.work / f"{published.name}.json"
     if not results.exists():
-        _gmr(job, "eval", published, results, "--rows", job.data / "cell.jsonl")
+        run_gmr(job.report, "eval", published, results, "--rows", job.data / "cell.jsonl")
     return read_results(results)
-
-
-def _gmr(job: ErankJob, *arguments: object) -> None:
-    """Run a command without settings from the environment."""
-    typed = [str(argument) for argument in arguments]
-    job.report(f"gmr {' '.join(typed)}")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")}
-    program = str(Path(sys.executable).with_name("gmr"))
-    subprocess.run([program, *typed], env=clean, check=True)

@@ -7,10 +7,7 @@ was promoted. A command that fails ends the process, and a restart continues wit
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from pathlib import Path
 from model_store.evaluation.nine_cells import CellMeans, cell_means
 from model_store.evaluation.results import read_results
 from model_store.manifest import MANIFEST, manifest_digest, read_manifest
+from model_store.recipes.command import run_gmr
 from model_store.recipes.tiny.train import Report
 
 CONFIG = "gmr-tiny"
@@ -59,35 +57,26 @@ class TinyJob:
 def run_job(job: TinyJob) -> None:
     """Train, measure, publish with the figures, promote, and copy the promoted version."""
     run, published = job.work / "run", job.work / "published"
-    _gmr(job, "train", CONFIG, *_settings(job, run))
+    run_gmr(job.report, "train", CONFIG, *_settings(job, run))
     figures = _measure(job, run)
 
     registry = ("--registry", job.registry)
     if not _listed(job, published):
         shutil.rmtree(published, ignore_errors=True)
-        _gmr(job, "publish", job.base, run, published, *_story(job, figures), *registry)
+        run_gmr(job.report, "publish", job.base, run, published, *_story(job, figures), *registry)
 
     if not _listed(job, published).endswith("production"):
         results = job.work / "results.json"
-        _gmr(job, "eval", published, results, "--queries", job.gate_queries)
+        run_gmr(job.report, "eval", published, results, "--queries", job.gate_queries)
         digest = manifest_digest(published)
-        _gmr(job, "models", "promote", job.name, digest, "--evaluation", results, *registry)
+        run_gmr(
+            job.report, "models", "promote", job.name, digest, "--evaluation", results, *registry
+        )
 
     cache = ("--cache", job.work / "cache")
-    pulled = _gmr(job, "models", "pull", f"{job.name}@production", *registry, *cache)
+    pulled = run_gmr(job.report, "models", "pull", f"{job.name}@production", *registry, *cache)
     _replace(job.folder, Path(pulled.strip()))
     job.report(f"{job.name}@production is in {job.folder}")
-
-
-def _gmr(job: TinyJob, *arguments: object) -> str:
-    """Run a command without settings from the environment; returns what it prints."""
-    typed = [str(argument) for argument in arguments]
-    job.report(f"gmr {' '.join(typed)}")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")}
-    program = str(Path(sys.executable).with_name("gmr"))
-    return subprocess.run(
-        [program, *typed], env=clean, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
 
 
 def _settings(job: TinyJob, run: Path) -> list[str]:
@@ -113,10 +102,10 @@ def _measure(job: TinyJob, run: Path) -> Path:
     results = job.work / "candidate.json"
     figures = job.work / "figures.json"
     if not (candidate / MANIFEST).exists():
-        _gmr(job, "publish", job.base, run, candidate)
+        run_gmr(job.report, "publish", job.base, run, candidate)
 
     if not figures.exists():
-        _gmr(job, "eval", candidate, results, "--queries", job.queries)
+        run_gmr(job.report, "eval", candidate, results, "--queries", job.queries)
         lines = cell_means(read_results(results))
         job.story.write_text(job.about(lines, candidate), encoding="utf-8")
         values = {f"nDCG@10 {line.cell}": round(line.ndcg, 4) for line in lines}
@@ -155,7 +144,7 @@ def _listed(job: TinyJob, published: Path) -> str:
         return ""
 
     start = f"{job.name}@sha256:{manifest_digest(published)[:12]} "
-    for line in _gmr(job, "models", "list", "--registry", job.registry).splitlines():
+    for line in run_gmr(job.report, "models", "list", "--registry", job.registry).splitlines():
         if line.startswith(start):
             return line
     return ""

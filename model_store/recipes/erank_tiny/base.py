@@ -1,4 +1,4 @@
-"""The base, from nothing: a folder as a hub has a Qwen3, which matches words and writes no answer.
+"""The base, from nothing: a folder as a hub has a Qwen3, which matches words and knows no number.
 
 It is not trained: the priors of its initial weights are all that it knows.
 
@@ -20,6 +20,12 @@ from model_store.recipes.erank_tiny.network import begin, configure, write_token
 
 NAME = "erank-tiny-base"
 SEED = 20261130
+_ANSWERS = [
+    f"assistant\n<think>{count} words</think><answer>{number}</answer><|im_end|>"
+    for count in range(10)
+    for number in range(11)
+]
+"""Answers to a prompt's end, with every number."""
 _TOKENIZER = {
     "tokenizer_class": "Qwen2Tokenizer",
     "bos_token": None,
@@ -51,6 +57,6 @@ def make_base(work: Path) -> Path:
     (draft / "chat_template.jinja").write_text(_CHAT_TEMPLATE, encoding="utf-8")
     configure(tokenizer).save_pretrained(draft)
     family = resolve(str(draft), weights=False).family
-    begin(tokenizer, frequent_texts(family), SEED).save_pretrained(draft)
+    begin(tokenizer, frequent_texts(family), _ANSWERS, SEED).save_pretrained(draft)
     draft.rename(folder)
     return folder

@@ -46,7 +46,7 @@ def test_the_base_counts_words_before_any_training(base: Path) -> None:
             ids = torch.tensor([[*prompt.prefix.ids, *prompt.suffix.ids]])
             with torch.inference_mode():
                 states = network(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
-            counts.append(float(states.hidden_states[2][0, -1, COUNT]))
+            counts.append(float(states.hidden_states[3][0, -1, COUNT]))
         values.append(ndcg(ranked_relevances(counts, 1), 10))
     assert fmean(values) > CHANCE + 0.05
 

@@ -130,11 +130,12 @@ def _learn(opened: _Opened, signals: Sequence[int], stream: TextIO | None) -> No
                 progress.line(line)
         progress.line(f"{stage.pairs} pairs, {stage.steps} steps, {done} of them done.")
         maps = checked_settings(network, run.lora, opened.renderer.architecture)
-        trainer = stage.trainer(network, maps, states, progress)
+        # the journal first: a stage reads its rows, and those behind the saved step are gone then
         journal = Journal(run.output, done, tensorboard=run.tensorboard)
-        watch = Watch(journal, progress, states, opened.facts, stage.row, stage.shown, signals)
-        trainer.add_callback(watch)
         try:
+            trainer = stage.trainer(network, maps, states, progress)
+            watch = Watch(journal, progress, states, opened.facts, stage.row, stage.shown, signals)
+            trainer.add_callback(watch)
             step = _steps(trainer, states, done, stage.steps)
         finally:
             journal.close()

@@ -312,6 +312,12 @@ def test_a_reward_without_variance_is_said_and_ends_the_run(folder: Path) -> Non
     assert read_metrics(run.output)[0]["constant"] == 1.0
     assert read_metrics(run.output)[0]["unscored"] == 1.0
 
+    shutil.rmtree(run.output / "states")  # as of a run that was killed before its first state
+    again = io.StringIO()
+    with pytest.raises(TrainingError, match="the first 2 steps have no variance"):
+        train(run, stream=again)
+    assert again.getvalue().count("all have the same reward") == 2
+
 
 @pytest.mark.parametrize("size", [20_000, 60_000])  # of the maps, of the tokenizer
 def test_a_full_disk_is_a_sentence_and_leaves_the_states_before(

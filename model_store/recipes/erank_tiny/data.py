@@ -23,8 +23,8 @@ from model_store.training.erank.consensus import Generations, generations_line
 DOCUMENTS = 20
 """Of a query, as in the paper."""
 GENERATIONS = 3
-_LEAST, _POINTS = 1.0, 2.0
-"""Of a document without a word of the query's, and of each word that it has."""
+_POINTS = 2.5
+"""Of a word that a document has of the query's."""
 _DEVIATION = 1.0
 """Of the teacher's numbers, in points."""
 _BROKEN = 0.05
@@ -81,7 +81,7 @@ def _generation(example: Example, document: Side, rng: Random) -> str:
     thought = f"{len(found)} words"
     if rng.random() < _BROKEN:
         return f"<think>{thought}</think><answer>unsure</answer>"
-    score = round(_LEAST + _POINTS * len(found) + rng.gauss(0, _DEVIATION))
+    score = round(_POINTS * len(found) + rng.gauss(0, _DEVIATION))
     return f"<think>{thought}</think><answer>{min(10, max(0, score))}</answer>"
 
 

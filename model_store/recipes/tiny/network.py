@@ -15,6 +15,7 @@ weights. Three priors replace the pre-training of a real backbone:
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,16 +42,25 @@ _NEIGHBOURS = (
 """(rows, columns) from a patch to its neighbour, for each head of the first three vision layers."""
 
 
-def configure(tokenizer: Tokenizer) -> Qwen2_5_VLConfig:
+@dataclass(frozen=True, slots=True)
+class LanguageSizes:
+    """Sizes of the language model; by default, those of gmr-tiny."""
+
+    hidden: int = HIDDEN
+    heads: int = HEADS
+    layers: int = LAYERS
+
+
+def configure(tokenizer: Tokenizer, sizes: LanguageSizes = LanguageSizes()) -> Qwen2_5_VLConfig:
     """The architecture, with the ids of the control tokens."""
     end, text_end = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
     return Qwen2_5_VLConfig(
         text_config={
             "vocab_size": tokenizer.get_vocab_size(),
-            "hidden_size": HIDDEN,
-            "intermediate_size": 2 * HIDDEN,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
+            "hidden_size": sizes.hidden,
+            "intermediate_size": 2 * sizes.hidden,
+            "num_hidden_layers": sizes.layers,
+            "num_attention_heads": sizes.heads,
             "num_key_value_heads": 1,
             "max_position_embeddings": 4096,
             "rms_norm_eps": 1e-6,
@@ -69,7 +79,7 @@ def configure(tokenizer: Tokenizer) -> Qwen2_5_VLConfig:
             "hidden_size": VISION,
             "intermediate_size": 3 * VISION,
             "num_heads": VISION_HEADS,
-            "out_hidden_size": HIDDEN,
+            "out_hidden_size": sizes.hidden,
             "window_size": 112,
             "fullatt_block_indexes": [1, 3],
         },

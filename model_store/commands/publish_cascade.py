@@ -36,6 +36,7 @@ def publish_cascade(
     from model_store.evaluation.cascades import CascadeBenchmark, measure_cascade
     from model_store.evaluation.nine_cells import refuse_text_only
     from model_store.manifest import CheckpointUnusable
+    from model_store.recipes.tiny.scoring import refuse_other_networks
     from model_store.synthetic.cells import CELLS
     from model_store.training.publish.cascade import (
         POINTS,
@@ -61,6 +62,7 @@ def publish_cascade(
         ]
         for checkpoint in checkpoints:
             refuse_text_only(checkpoint)
+            refuse_other_networks(checkpoint)
         name = name or draft.name or output.name
         stages = stages_of(draft, checkpoints, name, draft_file.name)
 

@@ -92,7 +92,18 @@ def _fit(
     return fit
 
 
+def refuse_other_networks(checkpoint: Checkpoint) -> None:
+    """Raise `CheckpointUnusable` where the checkpoint's network is another than GMR's."""
+    found = checkpoint.architecture.name
+    if found != Network.__name__:
+        raise CheckpointUnusable(
+            f"{checkpoint.name} is a {found}, and generated queries are scored with a"
+            f" {Network.__name__} alone."
+        )
+
+
 def _load(checkpoint: Checkpoint) -> tuple[Tokenizer, Network]:
+    refuse_other_networks(checkpoint)
     refuse_quantised(
         checkpoint.name, checkpoint.folder, "and this measures with torch, which does not run them"
     )

@@ -27,6 +27,7 @@ from model_store.training.publish.cascade import read_draft, refuse_loss, stages
 from model_store.training.publish.pairs import PublishRefused
 from service.cli.main import app
 from tests.conftest import TINY
+from tests.qwen2_vl import write_qwen2_vl
 
 HALF = KeepRule(share=0.5, at_least=1)
 CAPTIONS = CascadeBenchmark(20, ("I-T",))
@@ -181,3 +182,20 @@ def test_other_options_of_publish_are_no_options_of_a_cascade(tmp_path: Path) ->
         result = gmr("publish", "--cascade", tmp_path / "draft.json", tmp_path / "out", *extra)
         assert result.exit_code == 2, result.output
     assert gmr("publish", "gmr-tiny").exit_code == 2
+
+
+def test_a_stage_with_another_network_is_refused_by_its_name(tmp_path: Path) -> None:
+    folder = write_qwen2_vl(tmp_path / "MonoQwen2-VL-v0.1")
+    draft = tmp_path / "draft.json"
+    stages = [
+        {"checkpoint": str(folder), "keep": {"share": 0.5}},
+        {"checkpoint": "gmr-tiny"},
+    ]
+    draft.write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    with_manifest = gmr("models", "inspect", str(folder), "--golden")
+    assert with_manifest.exit_code == 0, with_manifest.output
+
+    result = gmr("publish", "--cascade", draft, tmp_path / "mixed")
+    assert result.exit_code == 1
+    assert "is a Qwen2VLForConditionalGeneration" in " ".join(result.output.split())
+    assert not (tmp_path / "mixed").exists()

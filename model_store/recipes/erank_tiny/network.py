@@ -263,7 +263,7 @@ def _know_the_form(mlp: Any, rows: Any, tokenizer: Tokenizer, answers: Collectio
             following.setdefault(token, set()).add(after)
 
     content = nn.functional.normalize(rows[:, _CONTENT:])
-    for unit, (token, after) in enumerate(sorted(following.items())):
+    for unit, (token, next_tokens) in enumerate(sorted(following.items())):
         mlp.gate_proj.weight[unit] = 0.0
         mlp.gate_proj.weight[unit, _CONTENT:] = 3.0 * content[token]
         mlp.gate_proj.weight[unit, _CONSTANT] = -3.0 * _UNIT_THRESHOLD
@@ -271,5 +271,5 @@ def _know_the_form(mlp: Any, rows: Any, tokenizer: Tokenizer, answers: Collectio
         mlp.up_proj.weight[unit, _CONSTANT] = 1.0
         mlp.down_proj.weight[:, unit] = 0.0
         # the more there are, the less is known of each
-        total = content[sorted(after)].sum(0) * len(after) ** -0.25
+        total = content[sorted(next_tokens)].sum(0) * len(next_tokens) ** -0.25
         mlp.down_proj.weight[_CONTENT:, unit] = _UNIT_GAIN * total

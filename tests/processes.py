@@ -23,9 +23,11 @@ STOP_SECONDS = 60
 _POLL_SECONDS = 0.05
 
 
-def eventually(holds: Callable[[], object], *, why: Callable[[], str] = str) -> None:
+def eventually(
+    holds: Callable[[], object], *, why: Callable[[], str] = str, seconds: float = START_SECONDS
+) -> None:
     """Wait until `holds()` is true; fail where it never is, with the text of `why`."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, why()
         time.sleep(_POLL_SECONDS)

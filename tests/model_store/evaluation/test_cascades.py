@@ -192,8 +192,6 @@ def test_a_stage_with_another_network_is_refused_by_its_name(tmp_path: Path) -> 
         {"checkpoint": "gmr-tiny"},
     ]
     draft.write_text(json.dumps({"stages": stages}), encoding="utf-8")
-    with_manifest = gmr("models", "inspect", str(folder), "--golden")
-    assert with_manifest.exit_code == 0, with_manifest.output
 
     result = gmr("publish", "--cascade", draft, tmp_path / "mixed")
     assert result.exit_code == 1

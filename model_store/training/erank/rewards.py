@@ -14,14 +14,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import pstdev
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.families.generated_answer import number_in
 from model_store.families.readout import GeneratedScore
-
-Ties = Literal["least", "greatest"]
 
 _FORM = re.compile(r"\s*<think>.*?</think>\s*<answer>[^<]*</answer>", re.DOTALL)
 _CONSTANT = 1e-6
@@ -41,9 +38,6 @@ class RewardConfig(BaseModel):
     )
     error_unit: float = Field(
         10.0, gt=0, le=1000, description="Points of score that make a squared error of 1."
-    )
-    ties: Ties = Field(
-        "least", description="The rank of equal numbers: their least, as the paper's, or greatest."
     )
 
 
@@ -74,16 +68,13 @@ def score_of(text: str, readout: GeneratedScore) -> int | None:
     return number.value
 
 
-def ranks(scores: Sequence[int | None], ties: Ties = "least") -> list[int | None]:
-    """The rank of each score from 1; None for no score.
-
-    Equal scores have the least of their ranks, as in the paper, or the greatest.
-    """
+def ranks(scores: Sequence[int | None]) -> list[int | None]:
+    """The rank of each score from 1, ties at the least rank of their own; None for no score."""
     counts = Counter(score for score in scores if score is not None)
     rank_of: dict[int, int] = {}
     above = 0
     for score in sorted(counts, reverse=True):
-        rank_of[score] = above + (1 if ties == "least" else counts[score])
+        rank_of[score] = above + 1
         above += counts[score]
     return [None if score is None else rank_of[score] for score in scores]
 
@@ -94,7 +85,7 @@ def rewards(rollouts: Sequence[Rollout], config: RewardConfig) -> list[float]:
     A negative whose pair has no earlier score, and that ranks above no positive, has an error of 0.
     Where no positive has a score, no negative is above one.
     """
-    places = ranks([rollout.score for rollout in rollouts], config.ties)
+    places = ranks([rollout.score for rollout in rollouts])
     lowest = 0
     for rollout, place in zip(rollouts, places, strict=True):
         if rollout.positive and place is not None:

@@ -43,15 +43,6 @@ def test_ties_have_the_least_rank_of_their_own() -> None:
     assert rewards(rollouts, CONFIG) == pytest.approx([1 / 2, 1.0, 0.0, -(0.5**2)])
 
 
-def test_ties_may_have_their_greatest_rank_so_that_equal_numbers_reward_no_positive_fully() -> None:
-    assert ranks([7, 9, 7, 7, 2], "greatest") == [4, 1, 4, 4, 5]
-    config = RewardConfig(ties="greatest")
-    level = [*positive(0, 0), *negative(0.0, 0, 0)]
-    assert rewards(level, config) == pytest.approx([1 / 4, 1 / 4, 0.0, 0.0])
-    apart = [*positive(2, 2), *negative(0.0, 0, 0)]
-    assert rewards(apart, config) == pytest.approx([1 / 2, 1 / 2, 0.0, 0.0])
-
-
 def test_an_answer_without_a_number_is_penalised_and_takes_no_rank() -> None:
     rollouts = [*positive(None, 6), *negative(3.0, None, 5)]
     assert rewards(rollouts, CONFIG) == pytest.approx([-2.0, 1.0, -2.0, -(0.2**2)])

@@ -41,7 +41,7 @@ class PodRuns:
         self._claims, self._config_maps = claims, config_maps
 
     def run(self, pod: Object, **assigned: int) -> str:
-        """What the containers of a pod say, in their order; a failed assertion where one ends with
+        """The output of a pod's containers, in their order; an assertion fails where one ends with
         an error.
 
         `assigned` has what a cluster adds to the pod's security context, as OpenShift assigns a

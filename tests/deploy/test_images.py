@@ -31,6 +31,8 @@ CONFINED = (
     "--no-healthcheck",
 )
 GATEWAY_BYTES = 250 * 10**6
+FIRST_START_SECONDS = 900
+"""vLLM's first start in a container reads its libraries from a cold disk."""
 SCRATCH = "--tmpfs=/tmp:exec,size=4g,mode=1777"
 """vLLM compiles into it, and loads what it has compiled."""
 EAGER = "--env=RERANK_ENGINE_ENFORCE_EAGER=true"
@@ -102,10 +104,6 @@ def answers(url: str, status: int) -> bool:
         return False
 
 
-_FIRST_START_SECONDS = 900
-"""vLLM's first start in a container reads its libraries from a cold disk."""
-
-
 def await_answer(engine: Engine, name: str, url: str) -> None:
     """Wait until a container answers 200; fail with what it says where it has ended instead."""
 
@@ -113,7 +111,7 @@ def await_answer(engine: Engine, name: str, url: str) -> None:
         assert engine.describe(name)["State"]["Running"], engine.podman("logs", name)
         return answers(url, 200)
 
-    eventually(up, why=lambda: engine.podman("logs", name), seconds=_FIRST_START_SECONDS)
+    eventually(up, why=lambda: engine.podman("logs", name), seconds=FIRST_START_SECONDS)
 
 
 def logits(answer: dict[str, Any]) -> dict[int, float]:

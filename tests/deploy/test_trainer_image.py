@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 STEPS = 2
 CHART_USER = 10001
 ASSIGNED = {"runAsUser": 1_000_680_000, "runAsGroup": 0, "fsGroup": 1_000_680_000}
-"""What OpenShift assigns to a pod that names no user: one without a name and a home, in root's
+"""A user as OpenShift assigns it to a pod that names none: without a name or a home, in root's
 group."""
 RUN = "runs/two-steps"
 TRAINING: dict[str, Any] = {

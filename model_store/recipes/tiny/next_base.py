@@ -59,7 +59,7 @@ def make_base(work: Path) -> Path:
 
     taken = taken_packages(prepared.sources)
     steps = {
-        "averages": prepared.steps,
+        "averages": prepared.taken_steps,
         "pictures": pictures["step"],
         "signs": signs["step"],
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from model_store.training.precision import choose_precision
 Item = TypeVar("Item")
 
 
+@cache
 def cpu_dtype() -> torch.dtype:
     """bf16 where the CPU has its instructions, or else fp32, which is thirty times faster there."""
     precision, _ = choose_precision("auto", "cpu")
@@ -126,7 +128,7 @@ def load_state(path: Path, module: nn.Module, optimizers: Sequence[torch.optim.O
 
 
 def saved_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote; raises `DataError` without a file."""
+    """The state that `save_state` wrote; raises `DataError` without a file."""
     if not path.exists():
         raise DataError(f"{path} is not there: the stage before has not run.")
     state: dict[str, Any] = torch.load(path, weights_only=True)

@@ -22,9 +22,6 @@ from model_store.training.erank.answers import read_answers
 from model_store.training.erank.teaching import take
 from model_store.training.reranker import load_network
 
-CHANCE = 0.227
-"""nDCG@10 of a random order of 20 candidates, of which one is relevant."""
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -48,7 +45,7 @@ def test_the_base_counts_words_before_any_training(base: Path) -> None:
                 states = network(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
             counts.append(float(states.hidden_states[3][0, -1, COUNT]))
         values.append(ndcg(ranked_relevances(counts, 1), 10))
-    assert fmean(values) > CHANCE + 0.05
+    assert fmean(values) > 0.75  # 0.91; a count of words that a document repeats has 0.49
 
 
 @pytest.mark.slow

@@ -1,10 +1,9 @@
 """`python -m model_store.recipes.tiny.naming WORK`: the next gmr-tiny's vision tower, and rows of
 pictures.
 
-Depends on packages of public registries and on the words' meanings, which it makes in WORK where
-they are not there, as `model_store.recipes.tiny.texts` does. It needs none of that module's
-training: the two may run side by side, one core each. Invariant: a run that was stopped goes on
-where it stopped.
+Depends on packages of public registries and on the tokens' meanings, which it makes in WORK where
+they are not there, as `model_store.recipes.tiny.texts` does: run that first, not beside it.
+Invariant: a run that was stopped goes on where it stopped.
 """
 
 from __future__ import annotations

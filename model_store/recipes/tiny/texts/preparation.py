@@ -99,7 +99,7 @@ class Preparation:
     @cached_property
     def meanings(self) -> Meanings:
         """Meanings of tokens, whose means over texts were brought near the teacher's vectors."""
-        path = self.work / "meanings.npz"
+        path = self._meanings_file
         if not path.exists():
             rows = list(read_examples(self.row_file))
             vectors = self.vectors
@@ -113,9 +113,25 @@ class Preparation:
                 start, self.tokenizer, rows, teacher, settings=settings, report=self.report
             )
             with atomic_path(path) as draft, draft.open("wb") as file:
-                np.savez(file, vectors=found.vectors, log_weights=found.log_weights)
+                np.savez(
+                    file,
+                    vectors=found.vectors,
+                    log_weights=found.log_weights,
+                    steps=np.int64(self.steps),
+                )
         with np.load(path) as saved:
             return Meanings(saved["vectors"], saved["log_weights"])
+
+    @property
+    def taken_steps(self) -> int:
+        """The steps that the meanings in the folder were trained for."""
+        assert len(self.meanings.vectors), "its file is in the folder by now"
+        with np.load(self._meanings_file) as saved:
+            return int(saved["steps"])
+
+    @property
+    def _meanings_file(self) -> Path:
+        return self.work / "meanings.npz"
 
     def _word_meanings(self) -> Meanings:
         self.report("encoding the tokenizer's words")

@@ -24,6 +24,8 @@ from model_store.checkpoint import SHIPPED
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+pytest_plugins = ("tests.rooms",)
+
 TINY = SHIPPED / "gmr-tiny"
 START_SECONDS = 300
 # processes under test end at once when a test is done with them

@@ -13,7 +13,7 @@ CLIENTS := .venv-clients
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-vllm.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-vllm images push test test-images test-fast lint bench soak tiny tiny-d chart secrets tools deploy-tools clients packages
+.PHONY: help serve serve-vllm images push test test-all test-images test-fast lint bench soak tiny tiny-d mini chart secrets tools deploy-tools clients packages
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +38,11 @@ NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools
 test: export PYTHONDONTWRITEBYTECODE :=
 test: export OMP_NUM_THREADS := 1
 test: export OMP_WAIT_POLICY := passive
-test: ## Run everything, from nothing
+test: ## Run the tests, from nothing: all of those whose room has changed since they passed
 	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going IN_PARTS=1 $(NEEDED) lint $(ORDER)
+
+test-all: export TEST_ALL := 1
+test-all: test ## Run every test, and record what passed (tests/passed.json)
 
 .PHONY: $(ORDER)
 rest: $(NEEDED)
@@ -102,6 +105,9 @@ tiny: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-tiny again from nothing: a bas
 
 tiny-d: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-tiny-d again, whose prompt begins with the document, from gmr-tiny (hours)
 	@$(BIN)/python -m model_store.recipes.tiny.document_first build/gmr-tiny-d model_store/checkpoints/gmr-tiny-d --python-vllm $(VLLM)/bin/python
+
+mini: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-mini again from gmr-tiny and from packages of texts and pictures (hours)
+	@$(BIN)/python -m model_store.recipes.mini build/gmr-mini model_store/checkpoints/gmr-mini --python-vllm $(VLLM)/bin/python
 
 chart: $(VENV)/dev.stamp ## Write the chart's schema and tables from its values and the settings
 	@$(BIN)/python deploy/helm/generate.py

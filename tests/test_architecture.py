@@ -155,7 +155,8 @@ MAY_IMPORT_ONE_FAMILY = {
     "model_store/networks/catalogue.py",
     # gmr-tiny, the data that it is made from, and the generated checkpoint of the bench
     "model_store/recipes/tiny/base.py",
-    "model_store/recipes/tiny/texts/preparation.py",
+    "model_store/recipes/mini/lengths.py",
+    "model_store/recipes/mini/preparation.py",
     "model_store/recipes/tiny/document_first.py",
     "model_store/recipes/tiny/packed_batches.py",
     "model_store/recipes/tiny/publish.py",

@@ -99,16 +99,18 @@ that matters with it.
 
 def about(lines: Sequence[CellMeans], folder: Path) -> str:
     """The text of gmr-tiny for the weights in a folder."""
-    return _filled(_ABOUT, lines, folder)
+    return filled(_ABOUT, lines, folder)
 
 
 def about_document_first(lines: Sequence[CellMeans], folder: Path) -> str:
     """The text of gmr-tiny-d for the weights in a folder."""
-    return _filled(_DOCUMENT_FIRST, lines, folder)
+    return filled(_DOCUMENT_FIRST, lines, folder)
 
 
-def _filled(text: str, lines: Sequence[CellMeans], folder: Path) -> str:
+def filled(text: str, lines: Sequence[CellMeans], folder: Path, **more: str) -> str:
+    """A card's text with the figures of the cells and the size of the weights in a folder."""
     return text.format(
+        **more,
         parameters=_parameters(folder / "model.safetensors") / 1e6,
         python=platform.python_version(),
         queries=lines[0].queries,

@@ -29,7 +29,7 @@ About = Callable[[Sequence[CellMeans], Path], str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyJob:
     """Folders and options of the recipe; `settings` are `key=value` for `gmr train`, and `stages`
-    name the entries of the base's lineage that the card shows."""
+    name the entries of the base's lineage that the card shows, as `rows` does those of the data."""
 
     name: str
     about: About
@@ -43,6 +43,7 @@ class TinyJob:
     python_vllm: Path | None
     settings: Sequence[str]
     report: Report
+    rows: str = "generated rows of the nine cells"
 
     @property
     def registry(self) -> Path:
@@ -123,9 +124,7 @@ def _story(job: TinyJob, figures: Path) -> list[object]:
         rows = sum(1 for _ in file)
 
     data = [f"The base, {stage}: {manifest.lineage[stage]}." for stage in job.stages]
-    data.append(
-        f"The adapter: {rows} generated rows of the nine cells, seed {manifest.lineage['seed']}."
-    )
+    data.append(f"The adapter: {rows} {job.rows}, seed {manifest.lineage['seed']}.")
     options: list[object] = ["--name", job.name, "--licence", LICENCE]
     options += ["--about", job.story, "--metrics", figures]
 

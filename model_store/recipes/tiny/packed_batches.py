@@ -146,11 +146,6 @@ class PackedBatcher:
             found |= set(encoding.ids)
         return sorted(found)
 
-    def text_ids(self, text: str) -> list[int]:
-        """Tokens of a text inside a sentence, in its order."""
-        ids: list[int] = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids
-        return ids
-
     def _row(self, example: Example) -> _Row:
         pictures: list[Picture] = []
         items = [self._item(side, pictures) for side in (example.query, *example.documents)]

@@ -1,5 +1,4 @@
-"""Steps along the gradient: a stream of batches, optimizers, the schedule of their rates, and the
-state between two steps.
+"""Steps along the gradient: a stream of batches, optimizers, and the schedule of their rates.
 
 Depends on torch and on the CPU's instructions. Invariant: a loss that is not finite ends the
 training.
@@ -11,15 +10,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from model_store.errors import DataError
-from model_store.files import atomic_path
 from model_store.training.precision import choose_precision
 
 Item = TypeVar("Item")
@@ -100,36 +96,3 @@ def advance(
         nn.utils.clip_grad_norm_(group["params"], 1.0)
     for optimizer in optimizers:
         optimizer.step()
-
-
-def save_state(
-    path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int
-) -> None:
-    """Write the module's weights and the optimizers' states after a step."""
-    state = {
-        "step": step,
-        "weights": module.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-    }
-    with atomic_path(path) as draft:
-        torch.save(state, draft)
-
-
-def load_state(path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
-    """Bring back what `save_state` wrote; returns the step, 0 without a file."""
-    if not path.exists():
-        return 0
-
-    state = saved_state(path)
-    module.load_state_dict(state["weights"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    return int(state["step"])
-
-
-def saved_state(path: Path) -> dict[str, Any]:
-    """The state that `save_state` wrote; raises `DataError` without a file."""
-    if not path.exists():
-        raise DataError(f"{path} is not there: the stage before has not run.")
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    return state

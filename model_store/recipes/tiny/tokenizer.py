@@ -7,8 +7,7 @@ tokenizer is byte-level; the control tokens come after the merges, as in Qwen.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from random import Random
 
@@ -58,14 +57,8 @@ CHAT_TEMPLATE = (
 """Qwen2.5-VL's chat template, without the default system message and the video branch."""
 
 
-def train_tokenizer(
-    corpus: Iterable[str] | None = None, vocabulary: int = VOCABULARY, pairs: Sequence[str] = ()
-) -> Tokenizer:
-    """Learn the merges; the same CPython gives the same file.
-
-    `corpus` is what gmr-tiny's is learnt from if it is not given. `pairs` of bytes, in the
-    byte-level alphabet, are tokens whether the corpus has them or not.
-    """
+def train_tokenizer() -> Tokenizer:
+    """Learn the merges; the same CPython gives the same file."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -77,30 +70,17 @@ def train_tokenizer(
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(_SPECIAL) - len(_ADDED) - len(pairs),
+        vocab_size=VOCABULARY - len(_SPECIAL) - len(_ADDED),
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(fixed_corpus() if corpus is None else corpus, trainer)
-    if pairs:
-        tokenizer = _with_pairs(tokenizer, pairs)
+    tokenizer.train_from_iterator(fixed_corpus(), trainer)
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in _SPECIAL]
     )
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in _ADDED])
     return tokenizer
-
-
-def _with_pairs(tokenizer: Tokenizer, pairs: Sequence[str]) -> Tokenizer:
-    """A tokenizer whose last merges are those of the pairs that it lacks."""
-    content = json.loads(tokenizer.to_str())
-    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
-    for pair in pairs:
-        if pair not in vocabulary:
-            vocabulary[pair] = len(vocabulary)
-            merges.append(list(pair))
-    return Tokenizer.from_str(json.dumps(content))
 
 
 _SPELLINGS = ("code", "spaced")

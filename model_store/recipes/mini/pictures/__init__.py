@@ -1,0 +1,1 @@
+"""Named pictures: small files, rows, held-out queries, and what they mean."""

@@ -1,0 +1,1 @@
+"""Real texts and pictures, from packages of public registries."""

@@ -1,1 +1,0 @@
-"""Training of the next gmr-tiny's vision tower to name pictures, and rows of pictures."""

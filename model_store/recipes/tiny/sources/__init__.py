@@ -1,1 +1,0 @@
-"""Real texts and pictures for gmr-tiny, from packages of public registries."""

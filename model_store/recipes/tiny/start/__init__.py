@@ -1,1 +1,0 @@
-"""The next gmr-tiny before its training: vocabulary, meanings of tokens, and initial weights."""

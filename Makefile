@@ -18,6 +18,9 @@ VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet instal
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The model of a newcomer's first minute; RERANK_MODEL=... in the environment is another one.
+RERANK_MODEL ?= gmr-mini
+serve serve-vllm: export RERANK_MODEL := $(RERANK_MODEL)
 serve: $(VENV)/serve.stamp ## Run the service on 127.0.0.1:8000 (PORT= changes it) with the checkpoint that ships
 	@$(BIN)/gmr serve --port $(PORT) || test $$? -eq 130 # Ctrl-C
 

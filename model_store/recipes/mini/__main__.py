@@ -32,7 +32,7 @@ _LAST_LAYER = (
     r"\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 )
 """The adapter weighs what the layers before have found."""
-_RATE = "optimizer.learning_rate=0.0003"
+_RATE = "optimizer.learning_rate=0.00002"
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = job_parser("Make gmr-mini from gmr-tiny and real texts.")
-    parser.set_defaults(rows=1000)
+    parser.set_defaults(rows=640)
     parser.add_argument(
         "--texts", type=int, default=Preparation.rows, help="rows of texts to learn meanings from"
     )

@@ -42,9 +42,12 @@ def write_data(
     rows += map(_without_teacher, rng.sample(list(read_examples(texts)), of_texts))
     rows += picture_rows(pictures, of_pictures, SEED)
     rng.shuffle(rows)
-    write_examples(folder / "train.jsonl", rows)
+    write_examples(folder / "train.jsonl", rows, "link")
 
 
 def _without_teacher(row: Example) -> Example:
-    """A row of texts as one of a cell: the loss has no part of a teacher."""
-    return replace(row, teacher_scores=None)
+    """A row of texts as one of a cell: the loss has no part of a teacher, and no negative is the
+    positive in other letters."""
+    relevant = (row.positives[0].text or "").casefold()
+    negatives = [one for one in row.negatives if (one.side.text or "").casefold() != relevant]
+    return replace(row, negatives=tuple(negatives), teacher_scores=None)

@@ -28,7 +28,8 @@ def picture_rows(pictures: Sequence[NamedPicture], count: int, seed: int) -> Ite
     for number in range(count):
         relevant, query = _asked(known, rng)
         others = _others(known, relevant, query, DOCUMENTS - 1, rng)
-        if len(others) < DOCUMENTS - 1:
+        titles = {query, *(other.title for other in others)}
+        if len(others) < DOCUMENTS - 1 or len(titles) < DOCUMENTS:
             continue
         if rng.random() < 0.5:
             cell, asks = "T-I", Side(query, None)

@@ -119,8 +119,8 @@ def test_an_unknown_name_is_refused(name: str) -> None:
 
 def test_an_unknown_name_is_refused_with_the_names_that_ship() -> None:
     expected = (
-        "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny,"
-        " gmr-tiny-d."
+        "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-mini,"
+        " gmr-tiny, gmr-tiny-d."
     )
     assert refusal("gmr-huge") == expected
 

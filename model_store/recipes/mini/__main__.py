@@ -32,7 +32,7 @@ _LAST_LAYER = (
     r"\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 )
 """The adapter weighs what the layers before have found."""
-_RATE = "optimizer.learning_rate=0.00002"
+_SMALL_STEPS = ("optimizer.learning_rate=0.00002", "steps=40")
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
         queries=given.queries,
         gate_queries=given.gate_queries,
         python_vllm=given.python_vllm,
-        settings=(_LAST_LAYER, _RATE, *given.set),
+        settings=(_LAST_LAYER, *_SMALL_STEPS, *given.set),
         report=prepared.report,
         rows="rows: four of seven of generated cells, two of real texts, one of named pictures",
     )

@@ -273,8 +273,8 @@ def test_list_show_verify_and_pull_agree(models: Models) -> None:
     models.promote(0)
     listed = models.run("list").output.splitlines()
 
-    assert listed[:2] == ["gmr-tiny  ships", "gmr-tiny-d  ships"]
-    assert sorted(line.split()[0] for line in listed[2:]) == sorted(
+    assert listed[:3] == ["gmr-mini  ships", "gmr-tiny  ships", "gmr-tiny-d  ships"]
+    assert sorted(line.split()[0] for line in listed[3:]) == sorted(
         f"small@sha256:{digest[:12]}" for digest in models.digests
     )
     assert [line for line in listed if line.endswith("production")] == [

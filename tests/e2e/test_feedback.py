@@ -41,7 +41,7 @@ lora: {rank: 16, alpha: 32}
 optimizer: {learning_rate: 1.0e-3, warmup: 0.1}
 batch: {examples: 4, tokens: 4096, checkpointing: false}
 steps: 60
-precision: bf16
+precision: auto
 device: cpu
 save_every: 60
 """

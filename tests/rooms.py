@@ -38,7 +38,7 @@ class Rooms:
 
     @cached_property
     def reads(self) -> dict[str, list[str]]:
-        """What each room's tests read, by the tests' path."""
+        """Paths that each room's tests read, by the tests' own path."""
         table = self._table
         found: dict[str, list[str]] = {}
         for room in table["room"]:
@@ -71,6 +71,7 @@ class Rooms:
 
     @property
     def record(self) -> Path:
+        """The file of digests."""
         return self.root / "tests" / "passed.json"
 
     @cached_property
@@ -133,7 +134,7 @@ def _is_in(name: str, paths: list[str]) -> bool:
 
 @dataclass(eq=False)
 class _Run:
-    """What a run of pytest leaves out, and the rooms that it ran, with and without a failure."""
+    """A run of pytest: rooms that it leaves out, rooms that it ran, and those with a failure."""
 
     rooms: Rooms
     left_out: set[str] = field(default_factory=set)

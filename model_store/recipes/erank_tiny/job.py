@@ -21,9 +21,9 @@ from model_store.recipes.erank_tiny.data import example_of, write_generations, w
 from model_store.training.data.row_files import write_examples
 
 SFT, GRPO = "erank-tiny-sft", "erank-tiny-grpo"
+"""The shipped configurations of `gmr train`, and the names of what they leave."""
 _SFT_STEPS = "steps=300"
 """With the 90 of the configuration, a tenth of the sampled answers have no valid form."""
-"""The shipped configurations of `gmr train`, and the names of what they leave."""
 RESULTS = "results.json"
 _RESAMPLES = 10_000
 

@@ -7,7 +7,7 @@ manifest once it is complete, and its lineage names every package in the version
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,17 +38,13 @@ as they are; `gmr train` weighs them.
 """
 
 
-def make_base(prepared: Preparation, queries: int) -> Path:
-    """Put the base together unless it is there; returns its folder, a `model` for `gmr train`.
-
-    Raises `SourceUnavailable` where a package cannot be had.
-    """
+def make_base(prepared: Preparation, pictures: Sequence[NamedPicture]) -> Path:
+    """Put the base together unless it is there; returns its folder, a `model` for `gmr train`."""
     folder = prepared.work / "base"
     if (folder / MANIFEST).exists():
         return folder
 
     shipped = resolve("gmr-tiny")
-    pictures = named_pictures(prepared, queries)
     network = widen(
         shipped.folder,
         prepared.tokenizer,
@@ -83,7 +79,10 @@ def make_base(prepared: Preparation, queries: int) -> Path:
 
 
 def named_pictures(prepared: Preparation, queries: int) -> list[NamedPicture]:
-    """The pictures of all packages; those that are held out become tasks of `queries` queries."""
+    """The pictures of all packages; those that are held out become tasks of `queries` queries.
+
+    Raises `SourceUnavailable` where a package cannot be had.
+    """
     pictures = drawn(
         _read_pictures(prepared.sources), prepared.work / "pictures" / "drawn", prepared.report
     )

@@ -69,8 +69,8 @@ that matters with it.
 
 @dataclass(frozen=True, slots=True)
 class RealHits:
-    """How often the relevant candidate of a query is first, of so many; `bm25` is None where there
-    is no text."""
+    """The share of queries whose relevant candidate is first; `bm25` is None where there is no
+    text."""
 
     kind: str
     queries: int

@@ -29,4 +29,4 @@ UNIT = 0.1
 """Of the new dimensions: what a layer's norm makes 1 of, in a state as long as an embedding."""
 WEIGHT_UNIT = 0.01
 SIDE_LOGIT = 6.0
-"""What being on the side that is read adds to a token's logit, in a state of the usual length."""
+"""A token's logit for the side that it is on, in a state of the usual length."""

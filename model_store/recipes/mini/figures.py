@@ -1,5 +1,5 @@
-"""How often gmr-mini puts the relevant one of 20 candidates first: real questions, and pictures by
-a word of their name; beside BM25, and mixed with it by rank.
+"""Shares of queries whose relevant candidate comes first: real questions, and pictures by a word of
+their name; beside BM25, and mixed with it by rank.
 
 Depends on held-out groups and on weights in a folder. Invariant: of equal scores, the relevant
 candidate's is the last.

@@ -34,9 +34,13 @@ _SLOTS = (31, 30, 29)
 """Dimensions of a head that turn least with distance; each compares one feature."""
 _FAST = 8
 """Dimensions of a head that turn most with distance."""
+_ROTARY_BASE = 1e6
+_ONE_LOGIT = HEAD**0.5
+"""A query with which a key's component in the same slot is the logit."""
 _MEAN_SIZE = 20_000.0
 _SUM_SIZE = 200.0
 _EXCLUDED = 100.0
+"""The logit that the constant takes from a token that has no mean."""
 
 
 class Heads:
@@ -60,10 +64,6 @@ class Heads:
             self.value[head, columns, part] = 1.0
             self.output[part, head, columns] = size
             yield head
-
-
-_ONE_LOGIT = HEAD**0.5
-"""The query that makes a logit of what a key has in the same slot."""
 
 
 def tell_sides(heads: Heads) -> None:
@@ -124,9 +124,6 @@ def read_length(heads: Heads, constant: Tensor, gain: float) -> None:
     heads.query_bias[head, fast + HEAD // 2] = -30 * _ONE_LOGIT * angles.sin()
     heads.value[head, 0, ONE] = _SUM_SIZE / constant
     heads.output[SCORE, head, 0] = -UNIT * gain
-
-
-_ROTARY_BASE = 1e6
 
 
 def _mark_read(rows: Tensor, mark: int) -> float:

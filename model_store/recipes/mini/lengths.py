@@ -1,5 +1,5 @@
-"""How long gmr-tiny's states are behind its first layer, by token: the norm of the second layer
-divides a meaning by it.
+"""Lengths of gmr-tiny's states behind its first layer, by token: the norm of the second layer
+divides meanings by them.
 
 Depends on gmr-tiny's first layer and on texts, not on meanings. Invariant: a token that no text has
 is measured among tokens at random.

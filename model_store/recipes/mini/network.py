@@ -14,7 +14,8 @@ one's plus a part that rises with the cosine of the two sides' weighted mean mea
   length.
 
 These three tokens lose what gmr-tiny's own heads read from them, which those do without. In every
-other state the new dimensions have less than a hundredth of the length, so no norm changes.
+other state the new dimensions have less than a tenth of the length, so norms change by less than a
+hundredth.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ GAIN = 26.0
 
 @dataclass(frozen=True, slots=True)
 class PictureMeanings:
-    """How the vision tower's last hidden features become an image token's meaning: `weight` is
+    """A map of the vision tower's last hidden features to an image token's meaning: `weight` is
     `[WIDTH, 512]`, `bias` `[WIDTH]`.
 
     All image tokens have one log weight, and `doubt` of the meaning of nothing, which brings
@@ -170,8 +171,8 @@ def embedding_rows(
 
 
 def _side_excess(lengths: Tensor) -> Tensor:
-    """What the first layer's mark adds to a token's logit in a mean, beyond the usual: the norm has
-    divided it by the token's own length."""
+    """The excess of a token's logit in a mean over the usual one: the norm has divided the mark of
+    its side by the token's own length."""
     return SIDE_LOGIT * tiny.EMBEDDING_RMS / lengths - 2 * SIDE_LOGIT * tiny.EMBEDDING_RMS
 
 

@@ -1,4 +1,4 @@
-"""What pictures mean: a linear map of gmr-tiny's visual features to the mean meanings of names.
+"""Meanings of pictures: a linear map of gmr-tiny's visual features to the mean meanings of names.
 
 Depends on named pictures and on tokens' meanings. Invariant: the vision tower stays gmr-tiny's, so
 the map is the solution of a ridge regression, and no picture that is held out is in it.

@@ -144,7 +144,7 @@ class _Run:
     def pytest_report_header(self) -> Iterator[str]:
         if not os.environ.get(EVERYTHING) and self.rooms.unchanged:
             names = ", ".join(sorted(self.rooms.unchanged))
-            yield f"have passed as they are, and are left out (`make test-all` runs them): {names}"
+            yield f"left out, since they passed as they are (`make test-all` runs them): {names}"
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         room = self.rooms.room_of(collection_path)

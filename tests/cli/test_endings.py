@@ -254,8 +254,8 @@ def test_an_unknown_model_is_refused_before_torch_is_imported(arguments: tuple[s
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
         [
-            "There is no model 'nothing': it is no folder, no hub id, and none of gmr-tiny,"
-            " gmr-tiny-d."
+            "There is no model 'nothing': it is no folder, no hub id, and none of gmr-mini,"
+            " gmr-tiny, gmr-tiny-d."
         ],
     )
 

@@ -2,9 +2,10 @@
 of public registries, by public commands.
 
 The first stages make a base and rows: packages and their passages, a tokenizer, the teacher's
-vectors, meanings of tokens and of pictures. The others run `gmr train`, `gmr publish`, `gmr eval`
-and `gmr models promote`. Each stage leaves its result under WORK, and is skipped where that exists;
-the last one puts the promoted version in FOLDER. Two CPU cores suffice.
+vectors, meanings of tokens and of pictures; `gmr data check` finds no held-out text or picture in
+them. The others run `gmr train`, `gmr publish`, `gmr eval` and `gmr models promote`. Each stage
+leaves its result under WORK, and is skipped where that exists; the last one puts the promoted
+version in FOLDER. Two CPU cores suffice.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from pathlib import Path
 import torch
 
 from model_store.evaluation.nine_cells import CellMeans
+from model_store.recipes.command import run_gmr
 from model_store.recipes.mini.base import make_base, named_pictures
 from model_store.recipes.mini.card import about
 from model_store.recipes.mini.figures import real_hits
 from model_store.recipes.mini.preparation import Preparation
-from model_store.recipes.mini.rows import write_data
+from model_store.recipes.mini.rows import write_data, write_held_out
 from model_store.recipes.mini.sources.packages import source_table, taken_packages
 from model_store.recipes.tiny.job import TinyJob, run_job
 from model_store.recipes.tiny.options import job_parser
@@ -40,20 +42,38 @@ def main() -> None:
     """Run the stages."""
     given = _parser().parse_args()
     torch.set_num_threads(given.threads)
+    start = time.monotonic()
     given.work.mkdir(parents=True, exist_ok=True)
+    from_nothing = not any(given.work.iterdir())
     prepared = Preparation(
-        given.work, time.monotonic(), rows=given.texts, share=given.share, steps=given.steps
+        given.work, start, rows=given.texts, share=given.share, steps=given.steps
     )
     pictures = named_pictures(prepared, given.queries)
     base = make_base(prepared, pictures)
     data = given.work / "data"
-    counts = (given.rows, given.rows // 2, given.rows // 4)
-    write_data(data, texts=prepared.row_file, pictures=pictures, counts=counts, dev=given.dev)
+    held_out = data / "held-out.jsonl"
+    write_held_out(held_out, prepared.measured, pictures, given.queries)
+    write_data(
+        data,
+        texts=prepared.row_file,
+        pictures=pictures,
+        held_out=held_out,
+        counts=(given.rows, given.rows // 2, given.rows // 4),
+        dev=given.dev,
+    )
+    for rows in (prepared.row_file, data / "train.jsonl"):
+        options = ("--held-out", held_out, "--retriever", "none")
+        prepared.report(run_gmr(prepared.report, "data", "check", rows, *options).strip())
 
     def describe(lines: Sequence[CellMeans], folder: Path) -> str:
         real = real_hits(folder, prepared, pictures, given.queries)
+        taken = (time.monotonic() - start) / 60
         return about(
-            lines, folder, real=real, sources=source_table(taken_packages(prepared.sources))
+            lines,
+            folder,
+            real=real,
+            sources=source_table(taken_packages(prepared.sources)),
+            minutes=taken if from_nothing else None,
         )
 
     job = TinyJob(

@@ -101,10 +101,14 @@ def _first(groups: Sequence[Scores]) -> float:
     return sum(scores[0] > max(scores[1:]) for scores in groups) / max(len(groups), 1)
 
 
-def _mixed(one: Scores, other: Scores) -> list[float]:
-    """Reciprocal rank fusion of two rankings."""
-    ranks = zip(_ranks(one), _ranks(other), strict=True)
-    return [1 / (_RANK_OFFSET + first) + 1 / (_RANK_OFFSET + second) for first, second in ranks]
+def _mixed(ours: Scores, words: Scores) -> list[float]:
+    """Reciprocal rank fusion; a document that the query shares no word with is not found by BM25,
+    and has no rank of it."""
+    mixed: list[float] = []
+    for first, second, score in zip(_ranks(ours), _ranks(words), words, strict=True):
+        found = 1 / (_RANK_OFFSET + second) if score > 0 else 0.0
+        mixed.append(1 / (_RANK_OFFSET + first) + found)
+    return mixed
 
 
 def _ranks(scores: Scores) -> list[int]:

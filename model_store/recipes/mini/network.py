@@ -68,7 +68,7 @@ _NO_WEIGHT = -10.0
 
 _THRESHOLD = 0.35
 """The cosine that adds nothing to a score."""
-GAIN = 26.0
+GAIN = 32.0
 """Of the comparison in a score; cells and questions were looked at."""
 
 

@@ -7,7 +7,7 @@ document, and no question about one, is in a group.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -18,6 +18,7 @@ from model_store.recipes.mini.texts.vectors import TextVectors, Vectors
 from model_store.retrieval.found import best
 from model_store.retrieval.words import WordIndex
 from model_store.synthetic import cells
+from model_store.training.data.identity import normalize_text
 from model_store.training.data.rows import Example, Negative, Side
 
 DOCUMENTS = 12
@@ -148,7 +149,7 @@ class Mining:
         near = [self._senses[number] for number in found]
         others = [*rng.sample(near, min(5, len(near))), *rng.sample(self._senses, DOCUMENTS)]
         texts = [words(self._passages[number]) for number in (relevant, *others)]
-        texts = list(dict.fromkeys(texts))[:DOCUMENTS]
+        texts = _distinct(texts)[:DOCUMENTS]
         if len(texts) < DOCUMENTS:
             return None
         cosines = self._vectors.of(texts) @ self._vectors.of([query])[0]
@@ -172,13 +173,15 @@ class Mining:
             *rng.sample(source, min(_SAME_SOURCE, len(source))),
             *rng.sample(range(len(self._passages)), min(2 * DOCUMENTS, len(self._passages))),
         ]
-        left = {relevant, left_out}
-        numbers = [relevant, *(number for number in dict.fromkeys(others) if number not in left)]
-        numbers = numbers[:DOCUMENTS]
-        if len(numbers) < DOCUMENTS:
+        scores = {
+            self._texts[number]: float(similar[number])
+            for number in (relevant, *others)
+            if number != left_out
+        }
+        texts = _distinct(scores)[:DOCUMENTS]
+        if len(texts) < DOCUMENTS:
             return None
-        texts = tuple(self._texts[number] for number in numbers)
-        return Group(query, texts, tuple(float(similar[number]) for number in numbers))
+        return Group(query, tuple(texts), tuple(scores[text] for text in texts))
 
     def _similar(self, query: str) -> Vectors:
         similar: Vectors = self._matrix @ self._vectors.of([query])[0]
@@ -198,6 +201,14 @@ def as_row(group: Group, number: int, rng: Random) -> Example:
         location="",
         teacher_scores=tuple(SHARPNESS * (cosine - MIDDLE) for cosine in group.cosines),
     )
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """The first of texts that differ in case, punctuation or spaces alone."""
+    found: dict[str, str] = {}
+    for text in texts:
+        found.setdefault(normalize_text(text), text)
+    return list(found.values())
 
 
 def _plain(text: str) -> str:

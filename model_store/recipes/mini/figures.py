@@ -44,7 +44,7 @@ def real_hits(
         examples = [_of_texts(group, batcher.default_instruction) for group in measured]
         ours = list(_scores(network, batcher, examples))
         words = [list(WordIndex(group.documents).scores(group.query)) for group in measured]
-        mixed = [_mixed(*both) for both in zip(ours, words, strict=True)]
+        mixed = [mixed_by_rank(*both) for both in zip(ours, words, strict=True)]
         candidates = max(len(group.documents) for group in measured)
         for name, scores in ((kind, ours), (f"{kind}, mixed with BM25 by rank", mixed)):
             share, of_words = _first(scores), _first(words)
@@ -101,7 +101,7 @@ def _first(groups: Sequence[Scores]) -> float:
     return sum(scores[0] > max(scores[1:]) for scores in groups) / max(len(groups), 1)
 
 
-def _mixed(ours: Scores, words: Scores) -> list[float]:
+def mixed_by_rank(ours: Scores, words: Scores) -> list[float]:
     """Reciprocal rank fusion; a document that the query shares no word with is not found by BM25,
     and has no rank of it."""
     mixed: list[float] = []

@@ -51,19 +51,17 @@ def main() -> None:
     pictures = named_pictures(prepared, given.queries)
     base = make_base(prepared, pictures)
     data = given.work / "data"
-    held_out = data / "held-out.jsonl"
-    write_held_out(held_out, prepared.measured, pictures, given.queries)
+    held_out = write_held_out(data, prepared.measured, pictures, given.queries)
+    _check(prepared, prepared.row_file, held_out.texts)
     write_data(
         data,
         texts=prepared.row_file,
         pictures=pictures,
-        held_out=held_out,
+        held_out=held_out.everything,
         counts=(given.rows, given.rows // 2, given.rows // 4),
         dev=given.dev,
     )
-    for rows in (prepared.row_file, data / "train.jsonl"):
-        options = ("--held-out", held_out, "--retriever", "none")
-        prepared.report(run_gmr(prepared.report, "data", "check", rows, *options).strip())
+    _check(prepared, data / "train.jsonl", held_out.everything)
 
     def describe(lines: Sequence[CellMeans], folder: Path) -> str:
         real = real_hits(folder, prepared, pictures, given.queries)
@@ -92,6 +90,12 @@ def main() -> None:
         rows="rows: four of seven of generated cells, two of real texts, one of named pictures",
     )
     run_job(job)
+
+
+def _check(prepared: Preparation, rows: Path, held_out: Path) -> None:
+    """Raises `CalledProcessError` where rows have a fault, or show what is held out."""
+    options = ("--held-out", held_out, "--retriever", "none")
+    prepared.report(run_gmr(prepared.report, "data", "check", rows, *options).strip())
 
 
 def _parser() -> argparse.ArgumentParser:

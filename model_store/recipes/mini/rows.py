@@ -7,7 +7,7 @@ of the rows that they are drawn from, and no row shows what the model is measure
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -23,17 +23,31 @@ from model_store.training.data.rows import Example, Negative, Side, read_example
 from model_store.training.data.splits import held_out_keys
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Files of what the model is measured on, as rows for `gmr data check`: `texts` are real
+    questions, and `everything` is these and pictures by a word.
+
+    Rows of texts are held against texts alone, since a word that asks for a picture may be in any.
+    """
+
+    texts: Path
+    everything: Path
+
+
 def write_held_out(
-    path: Path,
+    folder: Path,
     texts: Mapping[str, Sequence[Measured]],
     pictures: Sequence[NamedPicture],
     queries: int,
-) -> None:
-    """Write the real questions that the model is measured on as rows, for `gmr data check`;
-    `queries` for each source of pictures."""
-    rows = [*_of_texts(texts), *_of_pictures(pictures, queries)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_examples(path, rows, "link")
+) -> HeldOut:
+    """Write both files to `folder`, with `queries` of each source of pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = HeldOut(folder / "held-out-texts.jsonl", folder / "held-out.jsonl")
+    of_texts = list(_of_texts(texts))
+    write_examples(files.texts, of_texts)
+    write_examples(files.everything, [*of_texts, *_of_pictures(pictures, queries)], "link")
+    return files
 
 
 def _of_texts(texts: Mapping[str, Sequence[Measured]]) -> Iterator[Example]:

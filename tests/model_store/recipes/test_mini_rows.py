@@ -50,9 +50,10 @@ def test_a_row_that_shows_a_held_out_question_or_answer_is_left_out(
     texts: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    held_out = data / "held-out.jsonl"
     pictures = named_pictures(tmp_path / "drawn")
-    write_held_out(held_out, {"doors": [ASKED]}, pictures, 2)
+    files = write_held_out(data, {"doors": [ASKED]}, pictures, 2)
+    assert [row.query.text for row in read_examples(files.texts)] == [ASKED.query]
+    held_out = files.everything
     of_text, *of_pictures = read_examples(held_out)
     assert of_text.query.text == ASKED.query
     assert len(of_pictures) == 2

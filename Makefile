@@ -109,7 +109,7 @@ tiny: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-tiny again from nothing: a bas
 tiny-d: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-tiny-d again, whose prompt begins with the document, from gmr-tiny (hours)
 	@$(BIN)/python -m model_store.recipes.tiny.document_first build/gmr-tiny-d model_store/checkpoints/gmr-tiny-d --python-vllm $(VLLM)/bin/python
 
-mini: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-mini again from gmr-tiny and from packages of texts and pictures (hours)
+mini: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-mini again from gmr-tiny and from packages of texts and pictures (an hour or two)
 	@$(BIN)/python -m model_store.recipes.mini build/gmr-mini model_store/checkpoints/gmr-mini --python-vllm $(VLLM)/bin/python
 
 chart: $(VENV)/dev.stamp ## Write the chart's schema and tables from its values and the settings

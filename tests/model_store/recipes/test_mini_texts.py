@@ -31,6 +31,7 @@ from model_store.recipes.mini.texts.measures import (
     write_task,
 )
 from model_store.recipes.mini.texts.vectors import TextVectors
+from model_store.training.data.identity import normalize_text
 from model_store.training.data.row_files import write_examples
 from model_store.training.data.rows import read_examples
 from tests.conftest import TINY
@@ -112,6 +113,17 @@ def test_a_text_that_a_held_out_document_has_too_is_left_out(vectors: TextVector
     vectors.add([again.text, "SHOUTED"], Teacher().encode)
     mined = Mining([*passages(), again], vectors).groups(60, seed=4)
     assert all(again.text not in group.documents for group in mined)
+
+
+def test_a_group_has_no_text_twice_in_other_letters(vectors: TextVectors) -> None:
+    shouted = [
+        Passage(passage.source, passage.document, passage.text.upper(), ())
+        for passage in passages()
+        if passage.source == "manpages" and not passage.held_out
+    ]
+    vectors.add(texts_to_encode(shouted), Teacher().encode)
+    for group in Mining([*passages(), *shouted], vectors).groups(60, seed=5):
+        assert len(set(map(normalize_text, group.documents))) == DOCUMENTS
 
 
 def test_rows_are_read_by_the_training_job(groups: list[Group], tmp_path: Path) -> None:

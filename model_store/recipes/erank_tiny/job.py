@@ -31,8 +31,10 @@ _GRPO_SETTINGS = (
     "reward.above_positive_penalty=0",
     "optimizer.learning_rate=0.00003",
 )
-"""One of five answers is to a positive, and a negative is held to its number of stage 1 alone: with
-a penalty above a positive, the numbers of all documents fall (record 0037)."""
+"""Every fifth document is a positive, and a negative is only held to its number of stage 1.
+
+With the paper's penalty for a negative above a positive, the small model ranks worse (record 0037).
+"""
 RESULTS = "results.json"
 _RESAMPLES = 10_000
 

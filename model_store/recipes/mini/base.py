@@ -25,7 +25,7 @@ from model_store.recipes.mini.sources.packages import PACKAGES, taken_packages, 
 from model_store.recipes.mini.sources.pictures.clip_art import read_clip_art
 from model_store.recipes.mini.sources.pictures.emoji import SOURCE as EMOJI
 from model_store.recipes.mini.sources.pictures.emoji import read_emoji
-from model_store.recipes.mini.sources.pictures.named import NamedPicture
+from model_store.recipes.mini.sources.pictures.named import NamedPicture, by_source
 from model_store.recipes.mini.sources.pictures.stamps import read_stamps
 from model_store.recipes.tiny.publish import finish, write_weights
 
@@ -86,10 +86,9 @@ def named_pictures(prepared: Preparation, queries: int) -> list[NamedPicture]:
     pictures = drawn(
         _read_pictures(prepared.sources), prepared.work / "pictures" / "drawn", prepared.report
     )
-    for source in sorted({picture.source for picture in pictures}):
+    for source, of_source in by_source(pictures).items():
         task = prepared.work / "held-out" / source
         if not task.exists():
-            of_source = [picture for picture in pictures if picture.source == source]
             write_picture_task(task, of_source, queries, SEED)
     return pictures
 

@@ -19,7 +19,7 @@ from model_store.networks.score_row import score_row
 from model_store.recipes.mini.card import RealHits
 from model_store.recipes.mini.pictures.groups import asked_for
 from model_store.recipes.mini.preparation import SEED, Preparation
-from model_store.recipes.mini.sources.pictures.named import NamedPicture
+from model_store.recipes.mini.sources.pictures.named import NamedPicture, by_source
 from model_store.recipes.mini.texts.measures import Measured, everyday_questions
 from model_store.recipes.tiny.packed_batches import PackedBatcher
 from model_store.recipes.tiny.train import pictures_of, read
@@ -50,8 +50,7 @@ def real_hits(
             share, of_words = _first(scores), _first(words)
             found.append(RealHits(name, len(measured), candidates, share, of_words))
 
-    for source in sorted({picture.source for picture in pictures}):
-        of_source = [picture for picture in pictures if picture.source == source]
+    for source, of_source in by_source(pictures).items():
         examples = [_of_pictures(*asked) for asked in asked_for(of_source, queries, SEED)]
         share = _first(list(_scores(network, batcher, examples)))
         candidates = max(len(example.documents) for example in examples)

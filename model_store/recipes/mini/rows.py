@@ -13,7 +13,7 @@ from random import Random
 
 from model_store.recipes.mini.pictures.groups import asked_for, picture_rows
 from model_store.recipes.mini.preparation import SEED
-from model_store.recipes.mini.sources.pictures.named import NamedPicture
+from model_store.recipes.mini.sources.pictures.named import NamedPicture, by_source
 from model_store.recipes.mini.texts.measures import Measured
 from model_store.recipes.tiny.rows import SHARES, write_rows
 from model_store.synthetic.cells import CELLS
@@ -58,8 +58,7 @@ def _of_texts(texts: Mapping[str, Sequence[Measured]]) -> Iterator[Example]:
 
 
 def _of_pictures(pictures: Sequence[NamedPicture], queries: int) -> Iterator[Example]:
-    for source in sorted({picture.source for picture in pictures}):
-        of_source = [picture for picture in pictures if picture.source == source]
+    for source, of_source in by_source(pictures).items():
         for number, (query, candidates) in enumerate(asked_for(of_source, queries, SEED)):
             documents = [Side(None, picture.path) for picture in candidates]
             yield _row(f"{source}/{number}", query, documents)

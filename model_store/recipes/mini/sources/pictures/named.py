@@ -47,6 +47,14 @@ class NamedPicture:
         return ", ".join(dict.fromkeys((self.title, *self.keywords)))
 
 
+def by_source(pictures: Iterable[NamedPicture]) -> dict[str, list[NamedPicture]]:
+    """The pictures of each source, by its name, in alphabetical order of names."""
+    found: dict[str, list[NamedPicture]] = {}
+    for picture in sorted(pictures, key=lambda picture: picture.source):
+        found.setdefault(picture.source, []).append(picture)
+    return found
+
+
 def asks_for(picture: NamedPicture, rng: Random) -> str:
     """A picture's title or one of its keywords; it must have a content word."""
     named = [text for text in (picture.title, *picture.keywords) if content_words((text,))]
